@@ -1,0 +1,88 @@
+"""Durable file operations: the only code that writes, syncs, renames or removes a file of a store.
+
+One small seam, so that the order of writes can be recorded, failed or killed at any step by a test.
+Nothing here retries: a failed ``fsync`` may have dropped the very pages it was asked about.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+_FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)  # macOS: fsync alone stops at the drive's cache
+
+
+def open_new(path: Path, mode: int = 0o600) -> int:
+    """Create ``path`` exclusively for writing; FileExistsError if it is there."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+
+
+def open_append(path: Path) -> int:
+    """Open an existing file for appending."""
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+
+
+def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
+    """Write all of ``data``; a short write is continued, and fails with the reason when nothing fits."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def write_at(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
+    """Write all of ``data`` at ``offset``."""
+    view = memoryview(data)
+    while view:
+        done = os.pwrite(fd, view, offset)
+        view, offset = view[done:], offset + done
+
+
+def sync(fd: int) -> None:
+    """Make the file's contents and size survive power loss."""
+    if _FULL_SYNC is not None:
+        fcntl.fcntl(fd, _FULL_SYNC)
+    else:
+        os.fdatasync(fd)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the folder's entries (creations, renames, removals) survive power loss."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Replace ``target`` by ``source`` in one step; durable once the folder is synced."""
+    os.replace(source, target)
+
+
+def remove(path: Path) -> None:
+    """Remove a file; one that is not there is no error."""
+    path.unlink(missing_ok=True)
+
+
+def make_folder(path: Path, mode: int = 0o700) -> None:
+    """Create one folder and make its entry in the parent durable; one that is there is left alone."""
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:
+        return
+    sync_folder(path.parent)
+
+
+def replace_file(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Put ``data`` in place of ``path``: temporary file, write, sync, rename, sync the folder."""
+    temporary = path.with_name(path.name + ".new")
+    remove(temporary)
+    fd = open_new(temporary, mode)
+    try:
+        write_all(fd, data)
+        sync(fd)
+    finally:
+        os.close(fd)
+    rename(temporary, path)
+    sync_folder(path.parent)
