@@ -1,0 +1,113 @@
+"""What the Store answers: frozen dataclasses, sizes in bytes, times as aware UTC datetimes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What one put moved; shared by all entries of one ``put_many``."""
+
+    pads_written: int  # images sent and committed
+    pads_reserved: int
+    bytes_sent: int  # bytes of those images
+    seconds: float
+
+
+@dataclass(frozen=True)
+class BlockPlace:
+    """Where one chunk of a value lies: ``length`` sealed bytes at ``offset`` of pad number ``pad``."""
+
+    chunk: int
+    pad: int
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One published value."""
+
+    key: str
+    size: int  # plaintext bytes
+    version: int  # rises over the whole store with every publication
+    modified: datetime  # when this version was sealed
+    pads: int  # pads the value's blocks lie on
+    attributes: Mapping[str, Any]  # mode, mtime_ns, kind, ... as given to put
+    transfer: Transfer | None = field(default=None, compare=False)  # only in what put and put_many return
+    blocks: tuple[BlockPlace, ...] | None = field(default=None, compare=False)  # only in what stat returns
+
+
+@dataclass(frozen=True)
+class Pending:
+    """One interrupted put."""
+
+    key: str
+    done: int  # chunks committed
+    total: int | None  # chunks in all; None for a stream
+    source: str | None  # path of the source file; None where there was none
+    started: datetime
+
+
+@dataclass(frozen=True)
+class ResumeReport:
+    """What ``resume`` did."""
+
+    entries: tuple[Entry, ...]  # finished and published
+    left: tuple[Pending, ...]  # source cannot be read: run the put again
+
+
+@dataclass(frozen=True)
+class PadSummary:
+    """Counts of pads."""
+
+    total: int
+    used: int  # pads that hold a live block or manifest
+    free: int  # reserved pads that hold nothing live, written before or not
+    reserved: int  # of these, never written
+
+
+@dataclass(frozen=True)
+class ByteSummary:
+    """Counts of bytes."""
+
+    stored: int  # plaintext bytes of all values
+    live: int  # sealed bytes of live blocks, tables included
+    free: int  # bytes a put can use without reserving
+    gaps: int  # bytes in used pads that no put can use until their pad has less in it
+
+
+@dataclass(frozen=True)
+class Usage:
+    """The store in numbers."""
+
+    pads: PadSummary
+    bytes: ByteSummary
+    keys: int
+    network: str  # URL
+    slot: int
+    facts: Mapping[str, Any]  # the network's probed properties
+    fill: bytes = field(repr=False, default=b"")  # one byte per pad, 0 empty to 255 full
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing ``check`` found."""
+
+    kind: str  # index, map, pad or block
+    detail: str
+    pad: int | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What ``check`` proved and found."""
+
+    problems: tuple[Problem, ...]
+    blocks_read: int
+    seed: int | None = None  # of the random sample
