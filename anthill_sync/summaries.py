@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -91,7 +92,7 @@ class Usage:
     network: str  # URL
     slot: int
     facts: Mapping[str, Any]  # the network's probed properties
-    fill: bytes = field(repr=False, default=b"")  # one byte per pad, 0 empty to 255 full
+    fill: builtins.bytes = field(repr=False, default=b"")  # one byte per pad, 0 empty to 255 full
 
 
 @dataclass(frozen=True)
