@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 _FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)  # macOS: fsync alone stops at the drive's cache
@@ -66,11 +67,10 @@ def remove(path: Path) -> None:
 
 
 def make_folder(path: Path, mode: int = 0o700) -> None:
-    """Create one folder and make its entry in the parent durable; one that is there is left alone."""
-    try:
+    """Create one folder, or find it there; its entry in the parent is durable either way: whoever made it may not
+    have synced it yet."""
+    with suppress(FileExistsError):
         os.mkdir(path, mode)
-    except FileExistsError:
-        return
     sync_folder(path.parent)
 
 

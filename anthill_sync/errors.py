@@ -24,6 +24,7 @@ class AnthillError(Exception):
     def __init__(self, message: str, **context: Any) -> None:
         super().__init__(message)
         self.message = message
+        self.published: dict[str, Any] = {}  # entries that a put_many had published before it failed
         self.context: Mapping[str, Any] = {k: v for k, v in context.items() if v is not None}
 
     def __str__(self) -> str:
@@ -271,11 +272,9 @@ class PutFailed(AnthillError):
 
     ``context`` names ``key``, ``pad``, ``step`` (reserve, read source, write, confirm, ...),
     ``attempts``, ``done`` and ``total`` (chunks) and ``resume`` (True: running it again goes on where
-    it stopped). ``__cause__`` is the first failure and gives the exit code. ``published`` holds the
-    entries that a ``put_many`` had published before.
+    it stopped). ``__cause__`` is the first failure and gives the exit code.
     """
 
     def __init__(self, message: str, exit_code: int = 75, **context: Any) -> None:
         super().__init__(message, **context)
         self.exit_code = exit_code
-        self.published: dict[str, Any] = {}

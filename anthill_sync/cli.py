@@ -1,0 +1,294 @@
+"""Anthill: a private key-value store on storage that need not be trusted."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from itertools import pairwise
+from typing import Annotated, Any, cast
+
+import typer
+
+from . import cli_data, cli_settings
+from .cli_output import discard_rest, fill_standard_descriptors, is_terminal
+from .cli_signals import Signals, die
+from .console import CLOSED_OUTPUT, Console, KeyName, command, exit_code, guarded, key_text, root_options
+from .errors import Damaged, InvalidArgument, KeyNotFound, PartialFailure
+from .render import (
+    check_fields,
+    check_listing,
+    entry_fields,
+    listing,
+    pending_fields,
+    pending_listing,
+    picture,
+    plural,
+    stat_fields,
+    stat_listing,
+    usage_fields,
+    usage_listing,
+)
+from .summaries import CheckReport, Pending
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__)
+
+KeyNames = Annotated[list[str], typer.Argument(metavar="KEY...", parser=key_text)]
+SomeKeys = Annotated[list[str] | None, typer.Argument(metavar="[KEY...]", parser=key_text)]
+Prefix = Annotated[str, typer.Argument(metavar="[PREFIX]", parser=key_text, help="This key and all below it.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from . import __version__
+
+        console = Console()
+        raise typer.Exit(guarded(console, lambda: console.out(f"anthill {__version__}\n")))
+
+
+root_options(app, _show_version)
+cli_settings.register(app)
+cli_data.register(app)
+
+
+@command(app, "json")
+def ls(
+    console: Console,
+    prefix: Prefix = "",
+    long: Annotated[bool, typer.Option("-l", help="Size, version, time and pads too.")] = False,
+    pending: Annotated[bool, typer.Option("--pending", help="Interrupted puts instead.")] = False,
+) -> None:
+    """List keys, in byte order."""
+    with console.store(read_only=True) as store:
+        if pending:
+            _show_pending(console, [p for p in store.pending() if _is_below(prefix, p.key)])
+            return
+        entries = store.entries(prefix)
+    if console.as_json:
+        console.answer({"keys": [entry_fields(entry) for entry in entries]})
+    else:
+        console.out(listing(entries, long=long))
+
+
+def _is_below(prefix: str, key: str) -> bool:
+    from .entries import check_prefix, under
+
+    return under(check_prefix(prefix), key)
+
+
+def _show_pending(console: Console, pending: list[Pending]) -> None:
+    if console.as_json:
+        console.answer({"pending": [pending_fields(p) for p in pending]})
+    else:
+        console.out(pending_listing(pending))
+
+
+@command(app, "json")
+def stat(console: Console, key: KeyName) -> None:
+    """Show one value in full."""
+    with console.store(read_only=True) as store:
+        entry = store.stat(key)
+    if console.as_json:
+        console.answer(stat_fields(entry))
+    else:
+        console.out(stat_listing(entry))
+
+
+@command(app, "json", "lock")
+def mv(
+    console: Console,
+    old: Annotated[str, typer.Argument(metavar="OLD", parser=key_text)],
+    new: Annotated[str, typer.Argument(metavar="NEW", parser=key_text)],
+    force: Annotated[bool, typer.Option("--force", help="Replace a value under NEW.")] = False,
+) -> None:
+    """Rename a key."""
+    with console.store() as store:
+        entry = store.rename(old, new, force=force)
+    if console.as_json:
+        console.answer({"keys": [new], "old": old, "new": new, "version": entry.version})
+
+
+@command(app, "json", "lock")
+def rm(
+    console: Console,
+    keys: KeyNames,
+    recursive: Annotated[bool, typer.Option("-r", help="The keys, and all below them.")] = False,
+    ignore_missing: Annotated[bool, typer.Option("--ignore-missing", help="A key that is not there is no error.")] = False,
+) -> None:
+    """Remove keys; all of them or none."""
+    if recursive and "" in keys:
+        raise InvalidArgument("rm -r '' would remove everything; name the keys")
+    with console.store() as store:
+        names = _expand(store, keys, ignore_missing) if recursive else keys
+        removed = store.delete(*names, ignore_missing=ignore_missing or recursive)
+    _report_keys(console, removed, "removed")
+
+
+def _expand(store: Any, prefixes: list[str], ignore_missing: bool) -> list[str]:
+    """All keys at or below the prefixes, values and interrupted puts, once each."""
+    found: dict[str, None] = {}
+    waiting = [p.key for p in store.pending()]
+    for prefix in prefixes:
+        below = [e.key for e in store.entries(prefix)] + [key for key in waiting if _is_below(prefix, key)]
+        if not below and not ignore_missing:
+            raise KeyNotFound(f"no key {prefix!r} and none below it", key=prefix)
+        found.update(dict.fromkeys(below))
+    return list(found)
+
+
+def _report_keys(console: Console, keys: list[str], done: str) -> None:
+    if console.as_json:
+        console.answer({"keys": keys})
+    else:
+        console.note(f"{done} {plural(len(keys), 'key')}")
+
+
+@command(app, "json")
+def usage(console: Console) -> None:
+    """Show what the store holds, and on a terminal the picture of its memory map."""
+    with console.store(read_only=True) as store:
+        state = store.usage()
+    if console.as_json:
+        console.answer(usage_fields(state))
+        return
+    console.out(usage_listing(state))
+    if is_terminal(sys.stdout):
+        unicode = "utf" in (sys.stdout.encoding or "").lower()
+        console.out(picture(state.fill, shutil.get_terminal_size().columns - 2, unicode=unicode))
+
+
+@command(app, "json", "progress", "yes", "lock")
+def resume(console: Console, keys: SomeKeys = None) -> None:
+    """Finish interrupted puts whose source file can be read; all of them, or those named."""
+    with console.store() as store, console.reporting() as report:
+        done = store.resume(*(keys or []), confirm=console.confirm(store), on_event=report)
+    names = [entry.key for entry in done.entries]
+    if console.as_json:
+        console.answer({"keys": names, "left": [pending_fields(p) for p in done.left]})
+    else:
+        console.note(f"finished {plural(len(names), 'put')}")
+    _name_left(console, done.left)
+
+
+def _name_left(console: Console, left: tuple[Pending, ...]) -> None:
+    for pending in left:
+        source = pending.source or "-"
+        console.say(f"to finish {pending.key!r}, run: anthill put {shlex.quote(pending.key)} {shlex.quote(source)}")
+    if left:
+        raise PartialFailure(f"{plural(len(left), 'put')} could not be finished: the source cannot be read", resume=True)
+
+
+@command(app, "json", "lock")
+def abandon(console: Console, keys: SomeKeys = None) -> None:
+    """Give up interrupted puts and free their pads; all of them, or those named."""
+    with console.store() as store:
+        gone = store.abandon(*(keys or []))
+    _report_keys(console, gone, "gave up")
+
+
+@command(app, "json", "progress", "yes", "lock")
+def reserve(console: Console, count: Annotated[int, typer.Argument(metavar="N", min=1)]) -> None:
+    """Reserve N pads ahead of need."""
+    with console.store() as store, console.reporting() as report:
+        reserved = store.reserve(count, confirm=console.confirm(store), on_event=report)
+    if console.as_json:
+        console.answer({"reserved": reserved})
+    else:
+        console.note(f"reserved {plural(reserved, 'pad')}")
+
+
+@command(app, "json", "progress", "lock")
+def trim(console: Console) -> None:
+    """Empty all free pads."""
+    with console.store() as store, console.reporting() as report:
+        emptied = store.trim(on_event=report)
+    if console.as_json:
+        console.answer({"emptied": emptied})
+    else:
+        console.note(f"emptied {plural(emptied, 'pad')}")
+
+
+@command(app, "json")
+def check(
+    console: Console,
+    prefix: Prefix = "",
+    read_data: Annotated[bool, typer.Option("--read-data", help="Read and open every block.")] = False,
+    sample: Annotated[str | None, typer.Option("--sample", metavar="PERCENT", help="Only a random share of them.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="The same share as another time.")] = None,
+) -> None:
+    """Prove the index and the memory map, and that the data can be read."""
+    share = None if sample is None else _percent(sample)
+    with console.store(read_only=True) as store:
+        report = store.check(prefix, read_data=read_data or share is not None, sample=share, seed=seed)
+    if console.as_json:
+        console.answer(check_fields(report))
+    else:
+        console.out(check_listing(report))
+    _judge(console, report)
+
+
+def _judge(console: Console, report: CheckReport) -> None:
+    seed = "" if report.seed is None else f", seed {report.seed}"
+    summary = f"{plural(len(report.problems), 'problem')}, {plural(report.blocks_read, 'block')} read{seed}"
+    if report.problems:
+        raise Damaged(summary)
+    console.note(summary)
+
+
+def _percent(text: str) -> float:
+    try:
+        value = float(text.removesuffix("%"))
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 100:
+        raise InvalidArgument(f"not a percentage above 0 and up to 100: {text!r}")
+    return value
+
+
+# -- the program
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run ``anthill`` with ``argv`` (default: the program's arguments); returns the exit code.
+
+    Does not return after SIGINT, SIGTERM or SIGHUP: the process then ends by that signal.
+    """
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    fill_standard_descriptors()
+    with Signals() as signals:
+        try:
+            code = _run(arguments, Console(signals=signals))
+        except KeyboardInterrupt:  # before a command began
+            code = 130
+    if signals.received is not None:
+        die(signals.received)
+    return code
+
+
+_Usage = cast("type[Exception]", typer.BadParameter.__base__)  # click's UsageError, wherever this typer keeps it
+
+
+def _run(arguments: list[str], console: Console) -> int:
+    try:
+        code = app(arguments, standalone_mode=False, prog_name="anthill", obj=console)
+        return int(code or 0)
+    except SystemExit:  # typer's answer to a closed stdout, while it printed help
+        discard_rest()
+        return CLOSED_OUTPUT
+    except _Usage as error:
+        console.as_json = _wants_json(arguments)
+        return console.fail(_usage_text(error), InvalidArgument.exit_code)
+    except Exception as error:  # noqa: BLE001  (outside of any command: help onto a full disk, or a bug)
+        discard_rest()
+        return exit_code(console, error)
+
+
+def _usage_text(error: Any) -> str:
+    path = getattr(getattr(error, "ctx", None), "command_path", "anthill")
+    return f"{' '.join(error.format_message().split())} (see {path} --help)"
+
+
+def _wants_json(arguments: list[str]) -> bool:
+    """The command line could not be read, so look for the words themselves."""
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return "--json" in options or "--progress=json" in options or ("--progress", "json") in pairwise(options)

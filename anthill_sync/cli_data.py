@@ -1,0 +1,249 @@
+"""The commands ``put`` and ``get``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+
+import typer
+
+from .cli_output import is_terminal
+from .console import Console, KeyName, command
+from .errors import AnthillError, DestinationExists, InvalidArgument, KeyNotFound, NoRoom, PartialFailure, SourceNotFound
+from .render import got_fields, human_size, plural, put_fields
+from .settings import parse_size
+from .summaries import Entry
+
+if TYPE_CHECKING:  # trees are imported when -r is given: the commands should start quickly
+    from .store import Store
+    from .trees import Found, Left
+
+Recursive = Annotated[bool, typer.Option("-r", "--recursive", help="A directory, as keys below KEY.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    command(app, "json", "progress", "yes", "max_pads", "lock")(put)
+    command(app, "json", "progress")(get)
+
+
+# -- put
+
+
+def put(
+    console: Console,
+    key: KeyName,
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A file, - for stdin, or with -r a directory.")],
+    recursive: Recursive = False,
+    if_absent: Annotated[bool, typer.Option("--if-absent", help="Only when there is no such key.")] = False,
+    checksum: Annotated[bool, typer.Option("--checksum", help="With -r: read files whose size and time are the same.")] = False,
+) -> None:
+    """Store a value."""
+    from .entries import check_prefix
+
+    if checksum and not recursive:
+        raise InvalidArgument("--checksum goes with -r")
+    with console.store() as store:
+        if recursive:
+            key = check_prefix(key)
+            _put_tree(console, store, key, Path(source), if_absent=if_absent, checksum=checksum)
+        else:
+            _put_one(console, store, key, source, if_absent=if_absent)
+
+
+def _put_one(console: Console, store: Store, key: str, source: str, *, if_absent: bool) -> None:
+    console.stdin_is_data = source == "-"
+    with console.reporting() as report, _source(source) as opened:
+        entry = store.put(
+            key,
+            opened,
+            if_absent=if_absent,
+            confirm=console.confirm(store),
+            on_event=report,
+            max_pads=console.max_pads,
+        )
+    if console.as_json:
+        console.answer(put_fields(entry))
+    else:
+        console.note(f"stored {key}: {_moved(entry)}")
+
+
+@contextlib.contextmanager
+def _source(source: str) -> Iterator[Path | BinaryIO]:
+    """The path of a file; a binary stream for ``-`` and for what can only be read once, like a pipe."""
+    if source == "-":
+        if sys.stdin is None:
+            raise SourceNotFound("standard input is closed")
+        yield sys.stdin.buffer
+        return
+    try:
+        mode = os.stat(source).st_mode
+    except OSError as error:
+        raise SourceNotFound(f"{source}: {error.strerror}") from None
+    if stat.S_ISDIR(mode):
+        raise InvalidArgument(f"{source} is a directory: give -r to store what is in it")
+    if stat.S_ISREG(mode):
+        yield Path(source)
+    else:
+        with open(source, "rb") as stream:
+            yield stream
+
+
+def _moved(entry: Entry) -> str:
+    moved = entry.transfer
+    if moved is None:
+        return human_size(entry.size)
+    return f"{human_size(entry.size)}, {plural(moved.pads_written, 'pad')} written in {moved.seconds:.1f} s"
+
+
+def _put_tree(console: Console, store: Store, key: str, root: Path, *, if_absent: bool, checksum: bool) -> None:
+    found, left = _scan(store, key, root)
+    wanted = found if checksum else _changed(store, key, found)
+    entries = _put_all(console, store, wanted, left, if_absent) if wanted else {}
+    _report_tree(console, list(entries.values()), len(found) - len(wanted), left)
+
+
+def _scan(store: Store, key: str, root: Path) -> tuple[list[Found], list[Left]]:
+    from .trees import Found, scan
+
+    things = list(scan(root, key, avoid=Path(store.home)))
+    return [t for t in things if isinstance(t, Found)], [t for t in things if not isinstance(t, Found)]
+
+
+def _changed(store: Store, key: str, found: list[Found]) -> list[Found]:
+    known = {entry.key: entry for entry in store.entries(key)}
+    return [thing for thing in found if not thing.is_unchanged(known.get(thing.key))]
+
+
+def _put_all(console: Console, store: Store, wanted: list[Found], left: list[Left], if_absent: bool) -> dict[str, Entry]:
+    from .trees import Left
+
+    paths = {thing.key: thing.path for thing in wanted}
+
+    def on_source_error(key: str, error: AnthillError) -> None:
+        left.append(Left(paths[key], str(error)))
+
+    with console.reporting() as report:
+        return store.put_many(
+            [(thing.key, thing.source) for thing in wanted],
+            if_absent=if_absent,
+            confirm=console.confirm(store),
+            on_event=report,
+            max_pads=console.max_pads,
+            attributes={thing.key: thing.attributes for thing in wanted},
+            on_source_error=on_source_error,
+        )
+
+
+def _report_tree(console: Console, entries: list[Entry], unchanged: int, left: list[Left]) -> None:
+    skipped = [thing for thing in left if not thing.failed]
+    failed = [thing for thing in left if thing.failed]
+    if console.as_json:
+        values = [put_fields(entry) for entry in entries]
+        console.answer({"values": values, "failed": _listed(failed), "skipped": _listed(skipped), "unchanged": unchanged})
+    for thing in skipped:
+        console.note(f"skipped {thing.path}: {thing.reason}")
+    console.note(f"stored {plural(len(entries), 'value')}, {unchanged} unchanged")
+    _fail_for(console, failed, "not stored")
+
+
+def _listed(things: Sequence[Left]) -> list[dict[str, str]]:
+    return [{"path": thing.path, "error": thing.reason} for thing in things]
+
+
+def _fail_for(console: Console, failed: Sequence[Left], what: str) -> None:
+    if not failed:
+        return
+    for thing in failed:
+        console.say(f"{what}: {thing.path}: {thing.reason}")
+    raise PartialFailure(f"{plural(len(failed), 'file')} {what}, all others are done")
+
+
+# -- get
+
+
+def get(
+    console: Console,
+    key: KeyName,
+    dest: Annotated[str, typer.Argument(metavar="[DEST]", help="A file, or - for stdout.")] = "-",
+    recursive: Recursive = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    offset: Annotated[str, typer.Option("--offset", metavar="N", help="Bytes to leave out at the start.")] = "0",
+    length: Annotated[str | None, typer.Option("--length", metavar="N", help="Bytes at most.")] = None,
+) -> None:
+    """Read a value."""
+    start, count = parse_size(offset), None if length is None else parse_size(length)
+    if recursive:
+        if dest == "-" or start or count is not None:
+            raise InvalidArgument("get -r needs a directory to restore into, and whole values")
+        _get_tree(console, key, Path(dest), force)
+        return
+    if dest == "-":
+        _check_stdout(console)
+    began = time.monotonic()
+    with console.store(read_only=True) as store, console.reporting() as report, _destination(console, dest, force) as target:
+        entry = store.get_into(key, target, offset=start, length=count, overwrite=force, on_progress=report.transferred)
+    if console.as_json:
+        console.answer(got_fields(entry, time.monotonic() - began))
+
+
+def _check_stdout(console: Console) -> None:
+    if console.as_json:
+        raise InvalidArgument("--json needs a file as DEST: stdout cannot hold the value and the answer")
+    if is_terminal(sys.stdout):
+        raise InvalidArgument("a value is not written onto a terminal: name a file as DEST, or pipe it")
+
+
+@contextlib.contextmanager
+def _destination(console: Console, dest: str, force: bool) -> Iterator[Any]:
+    """Stdout; the path, to be replaced as a whole; a pipe or a character device, to be written to."""
+    path = Path(dest)
+    if dest == "-":
+        yield console.stdout
+    elif _is_stream(path, force):
+        with path.open("wb") as stream:
+            yield stream
+    else:
+        yield path
+
+
+def _is_stream(path: Path, force: bool) -> bool:
+    """False for what can be replaced by a file; ``NoRoom`` for what must not be."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False  # not there, or not to be seen: writing beside it says which
+    if stat.S_ISDIR(mode) or stat.S_ISBLK(mode):
+        raise NoRoom(f"{path} is a directory or a disk, not a file; a directory is restored with -r")
+    if stat.S_ISREG(mode):
+        if not force:
+            raise DestinationExists(f"{path} is there; --force overwrites")
+        return False
+    return True
+
+
+def _get_tree(console: Console, key: str, dest: Path, force: bool) -> None:
+    from .entries import check_prefix
+    from .trees import plan
+    from .trees_restore import Restorer
+
+    began = time.monotonic()
+    with console.store(read_only=True) as store, console.reporting() as report:
+        key = check_prefix(key)
+        entries = store.entries(key)
+        if not entries and key:
+            raise KeyNotFound(f"no key {key!r} and none below it", key=key)
+        restorer = Restorer(store, dest, force=force, on_progress=report.transferred)
+        restorer.run(plan(entries, key))
+    failed = restorer.left
+    if console.as_json:
+        seconds = time.monotonic() - began
+        console.answer({"values": [got_fields(e, seconds) for e in restorer.restored], "failed": _listed(failed)})
+    console.note(f"restored {plural(len(restorer.restored), 'value')}")
+    _fail_for(console, failed, "not restored")

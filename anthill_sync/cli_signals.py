@@ -1,0 +1,68 @@
+"""Signals of the command line. The library installs no handlers; only the program does.
+
+The first SIGINT, SIGTERM or SIGHUP raises ``Stopped`` in the main thread, so everything that runs
+cleans up as for Ctrl-C. More of them are ignored while that takes up to five seconds (a service
+manager sends SIGHUP right after SIGTERM, people press Ctrl-C twice), and end the process at once
+after that. Signals that were ignored at start, as under nohup, stay ignored.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+GRACE_SECONDS = 5.0  # for cleaning up; P8 of the promises
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asks this process to end."""
+
+
+class Signals:
+    """Handlers for the time of one command; ``received`` is the first signal's number, or None."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.received: int | None = None
+        self._since = 0.0
+        self._clock = clock
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in HANDLED:
+                if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                    self._before[number] = signal.signal(number, self.handle)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """What the interpreter calls in the main thread."""
+        if self.received is None:
+            self.received, self._since = number, self._clock()
+            raise Stopped
+        if self._clock() - self._since > GRACE_SECONDS:
+            die(number)
+
+
+def die(number: int) -> NoReturn:
+    """End this process by the signal itself, so that a shell's loop stops too."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    os._exit(128 + number)  # reached only where the signal is blocked
+
+
+def name_of(number: int) -> str:
+    """``SIGTERM`` for 15."""
+    return signal.Signals(number).name

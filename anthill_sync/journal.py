@@ -1,0 +1,335 @@
+"""The journal: append with group commit, replay, checkpoint, and the lock around them.
+
+The only code that writes the index's files. Orders that matter, and what they prevent:
+
+- A record is applied to the index only after its line is synced: nobody acts on what power loss could undo.
+- A checkpoint renames the snapshot before the journal. A crash in between leaves an old journal whose sequences
+  the snapshot already has; replay skips them.
+- A failed write or fsync is never repeated (the kernel may have dropped the pages): the store closes.
+- Readers open the journal, keep it open, then read the snapshot: a checkpoint in between can only make the
+  snapshot newer than that journal, and the changed inode tells at the next call.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from . import durable
+from .errors import AnthillError, IndexDamaged, LocalIOError, NoRoom, StoreClosed
+from .index import Freed, ImpossibleRecord, MasterIndex, Record
+from .lines import Tail, batch_line, first_line, load_snapshot, scan, snapshot_lines
+from .lock import FileLock
+
+SNAPSHOT_NAME = "index.json"
+JOURNAL_NAME = "index.journal"
+LOCK_NAME = "lock"
+CHECKPOINT_BYTES = 256 * 1024  # a journal smaller than this is never worth a checkpoint of its own
+LOAD_TRIES = 20  # a reader that meets this many checkpoints in a row gives up
+
+log = logging.getLogger("anthill_sync.journal")
+
+
+class _Ticket:
+    """Records of one ``append``, waiting for the line they go into."""
+
+    __slots__ = ("done", "error", "freed", "records")
+
+    def __init__(self, records: list[Record]) -> None:
+        self.records = records
+        self.freed = Freed()
+        self.error: BaseException | None = None
+        self.done = False
+
+
+def create_files(home: Path) -> None:
+    """The index of a store without pads and values: snapshot first, then journal."""
+    _write_snapshot(home, MasterIndex())
+    durable.replace_file(home / JOURNAL_NAME, first_line(0)[0])
+
+
+class Journal:
+    """``index`` as the files in ``home`` have it, and the way to change it.
+
+    ``index_lock`` guards ``index``; it is never held during file or network I/O except by ``refresh``, which
+    reads. Everything else is guarded by the group commit's condition.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.index = MasterIndex()
+        self.index_lock = threading.RLock()
+        self.failure: AnthillError | None = None
+        self._home = home
+        self._path = home / JOURNAL_NAME
+        self._lock = FileLock(home / LOCK_NAME)
+        self._condition = threading.Condition()
+        self._waiting: list[_Ticket] = []
+        self._leading = False
+        self._append_fd: int | None = None
+        self._read_fd: int | None = None
+        self._end = 0  # offset behind the last verified line
+        self._seen = -1  # file size at the last look
+        self._last_sum = ""
+        self._synced = 0
+        self._torn = 0
+        self._idle = True  # the last line says so, or there is none
+        self._snapshot_size = 0
+
+    @property
+    def held(self) -> bool:
+        """True while this process is the store's writer."""
+        return self._lock.held
+
+    # -- reading
+
+    def refresh(self) -> bool:
+        """Catch up with the files; True when the index changed. The writer is always up to date."""
+        with self.index_lock:
+            if self._lock.held and self._append_fd is not None:
+                return False
+            found = self._stat()
+            if self._read_fd is None or found.st_ino != os.fstat(self._read_fd).st_ino or found.st_size < self._end:
+                self._load()
+                return True
+            if found.st_size == self._seen:
+                return False
+            return self._read_more()
+
+    def _stat(self) -> os.stat_result:
+        try:
+            return os.stat(self._path)
+        except FileNotFoundError:
+            raise IndexDamaged(f"{self._path}: the journal is missing; nothing was overwritten") from None
+
+    def _read_more(self) -> bool:
+        assert self._read_fd is not None
+        data = _read_from(self._read_fd, self._end)
+        tail = scan(data, str(self._path), start=self._end, previous=self._last_sum)
+        self._replay(self.index, tail)
+        self._follow(tail)
+        return bool(tail.batches)
+
+    def _load(self) -> None:
+        """Snapshot and journal anew, until both belong together."""
+        for _ in range(LOAD_TRIES):
+            self._close_reader()
+            self._read_fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            snapshot = self._read_snapshot()
+            index = load_snapshot(snapshot, str(self._home / SNAPSHOT_NAME))
+            tail = scan(_read_from(self._read_fd, 0), str(self._path))
+            if self._stat().st_ino == os.fstat(self._read_fd).st_ino:
+                self._check_base(tail.base, index)
+                self._replay(index, tail)
+                self.index, self._snapshot_size = index, len(snapshot)
+                self._idle = True
+                self._follow(tail)
+                return
+        raise IndexDamaged(f"{self._path}: replaced again and again while it was read")
+
+    def _read_snapshot(self) -> bytes:
+        try:
+            return (self._home / SNAPSHOT_NAME).read_bytes()
+        except FileNotFoundError:
+            raise IndexDamaged(f"{self._home / SNAPSHOT_NAME}: the index is missing; nothing was overwritten") from None
+
+    def _check_base(self, base: int, index: MasterIndex) -> None:
+        if base > index.sequence:
+            raise IndexDamaged(f"{self._path}: begins after sequence {base}, but the snapshot ends at {index.sequence}")
+
+    def _replay(self, index: MasterIndex, tail: Tail) -> None:
+        for sequence, records in tail.batches:
+            if sequence <= index.sequence:
+                continue
+            if sequence != index.sequence + 1:
+                raise IndexDamaged(f"{self._path}: sequence {sequence} follows {index.sequence}; lines are missing")
+            try:
+                for record in records:
+                    index.apply(record)
+            except ImpossibleRecord as error:
+                raise IndexDamaged(f"{self._path}: sequence {sequence} does not fit the index: {error}") from error
+            index.sequence = sequence
+
+    def _follow(self, tail: Tail) -> None:
+        self._end, self._seen, self._last_sum, self._torn = tail.end, tail.end + tail.torn, tail.last_sum, tail.torn
+        if tail.batches:
+            self._idle = [record[0] for record in tail.batches[-1][1]] == ["idle"]
+
+    # -- the writer
+
+    def take(self, wait: float) -> bool:
+        """Become the writer within ``wait`` seconds, else ``StoreLocked``. True when the index changed since
+        the last look. A journal that its writer did not close properly is checkpointed before it is built upon."""
+        self._lock.acquire(wait)
+        try:
+            changed = self.refresh()
+            if self._torn:
+                log.warning("%s: cut off a torn tail of %d bytes after a crash", self._path, self._torn)
+            if self._torn or not self._idle:
+                self.checkpoint()
+            elif self._append_fd is None:
+                self._open_appender()
+        except BaseException as error:
+            self._lock.release()
+            if isinstance(error, OSError):
+                raise self._fail(error) from error
+            raise
+        return changed
+
+    def release(self, in_doubt: list[int]) -> None:
+        """Stop being the writer. ``in_doubt``: pads with an unanswered attempt. The line is not synced: losing it
+        costs the next writer one checkpoint."""
+        try:
+            if self.failure is None and not (self._idle and set(in_doubt) == self.index.writing):
+                self._write_line([["idle", in_doubt]], sync=False)
+                self._apply([["idle", in_doubt]])
+                self._idle = True
+        except OSError as error:
+            self._fail(error)
+        finally:
+            self._close_appender()
+            self._lock.release()
+
+    def give_up(self) -> None:
+        """Stop being the writer without a word: the next one checkpoints and looks at what was being written. A line
+        that is being written is waited for; later ones find the journal closed."""
+        with self._condition:
+            self._condition.wait_for(lambda: not self._leading)
+            self._close_appender()
+        self._lock.release()
+
+    def append(self, records: list[Record]) -> Freed:
+        """Make ``records`` durable in order, then apply them; tells what they freed. Thread-safe: everything that
+        waits while a line is being written goes into the next line, with one write and one sync."""
+        ticket = _Ticket(records)
+        with self._condition:
+            self._waiting.append(ticket)
+            while self._leading and not ticket.done:
+                self._condition.wait()
+            if ticket.done:
+                return self._result(ticket)
+            self._leading, batch, self._waiting = True, self._waiting, []
+        try:
+            self._commit(batch)
+        finally:
+            with self._condition:
+                self._leading = False
+                for each in batch:
+                    each.done = True
+                self._condition.notify_all()
+        return self._result(ticket)
+
+    def _result(self, ticket: _Ticket) -> Freed:
+        if ticket.error is not None:
+            raise ticket.error
+        return ticket.freed
+
+    def _commit(self, batch: list[_Ticket]) -> None:
+        error: BaseException = StoreClosed("the store is closed")
+        try:
+            if self.failure is not None:
+                raise StoreClosed(f"the store closed itself: {self.failure}")
+            if not self._lock.held or self._append_fd is None:
+                raise error
+            self._write_line([record for ticket in batch for record in ticket.records], sync=True)
+            for ticket in batch:
+                ticket.freed = self._apply(ticket.records)
+            self._idle = False
+            if self._end > max(CHECKPOINT_BYTES, self._snapshot_size):
+                self.checkpoint()
+        except BaseException as raised:  # noqa: BLE001 - every waiting thread must hear of it
+            error = self._fail(raised) if isinstance(raised, (OSError, ImpossibleRecord)) else raised
+            for ticket in batch:
+                ticket.error = error
+
+    def _write_line(self, records: list[Record], *, sync: bool) -> None:
+        assert self._append_fd is not None
+        line, own = batch_line(self.index.sequence + 1, self._last_sum, self._synced, records)
+        durable.write_all(self._append_fd, line)
+        if sync:
+            durable.sync(self._append_fd)
+            self._synced = self._end + len(line)
+        self._end += len(line)
+        self._seen, self._last_sum = self._end, own
+        self.index.sequence += 1
+
+    def _apply(self, records: list[Record]) -> Freed:
+        freed = Freed()
+        with self.index_lock:
+            for record in records:
+                freed.add(self.index.apply(record))
+        return freed
+
+    def _fail(self, error: BaseException) -> AnthillError:
+        """The store closes: whether the last line is on disk is unknown, and only a new reading can tell."""
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        reason = error.strerror if isinstance(error, OSError) else error
+        kind = NoRoom if full else LocalIOError
+        self.failure = kind(f"{self._path}: {reason}; what was confirmed before is safe, run it again once this is mended")
+        self.failure.__cause__ = error
+        return self.failure
+
+    def checkpoint(self) -> None:
+        """Write the snapshot, then begin a new journal. The writer only."""
+        self._snapshot_size = _write_snapshot(self._home, self.index)
+        line, own = first_line(self.index.sequence)
+        durable.replace_file(self._path, line)
+        self._close_appender()
+        self._open_appender()
+        self._end = self._seen = self._synced = len(line)
+        self._last_sum, self._torn, self._idle = own, 0, True
+
+    def _open_appender(self) -> None:
+        self._append_fd = durable.open_append(self._path)
+        self._synced = 0  # what an earlier run synced is not known here
+        self._close_reader()
+        self._read_fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _close_appender(self) -> None:
+        fd, self._append_fd = self._append_fd, None
+        if fd is not None:
+            os.close(fd)
+
+    def _close_reader(self) -> None:
+        fd, self._read_fd = self._read_fd, None
+        if fd is not None:
+            os.close(fd)
+
+    def close(self) -> None:
+        """Close every file without writing anything; safe to repeat."""
+        self._close_appender()
+        self._close_reader()
+        self._lock.release()
+
+    def forget_after_fork(self) -> None:
+        """In a forked child: close the child's copies, so the parent's exit frees the lock."""
+        with suppress(OSError):
+            self.close()
+
+
+def _write_snapshot(home: Path, index: MasterIndex) -> int:
+    path = home / SNAPSHOT_NAME
+    temporary = path.with_name(SNAPSHOT_NAME + ".new")
+    durable.remove(temporary)
+    fd, size = durable.open_new(temporary), 0
+    try:
+        for line in snapshot_lines(index):
+            durable.write_all(fd, line)
+            size += len(line)
+        durable.sync(fd)
+    finally:
+        os.close(fd)
+    durable.rename(temporary, path)
+    durable.sync_folder(home)
+    return size
+
+
+def _read_from(fd: int, offset: int) -> bytes:
+    parts = []
+    while part := os.pread(fd, 1 << 20, offset):
+        parts.append(part)
+        offset += len(part)
+    return b"".join(parts)

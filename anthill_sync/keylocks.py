@@ -1,0 +1,38 @@
+"""One lock per key, for as long as somebody holds or wants it: mutations of one key keep their order."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+
+
+class KeyLocks:
+    """``_lock`` guards the table only and is never held while waiting for a key."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._locks: dict[str, tuple[threading.Lock, int]] = {}  # key -> lock, holders and waiters
+
+    @contextmanager
+    def hold(self, keys: Iterable[str]) -> Iterator[None]:
+        """All of one mutation's keys at once, in byte order, so that two mutations never wait for each other."""
+        with ExitStack() as stack:
+            for key in sorted(set(keys)):
+                stack.callback(self._leave, key)
+                stack.enter_context(self._enter(key))
+            yield
+
+    def _enter(self, key: str) -> threading.Lock:
+        with self._lock:
+            lock, count = self._locks.get(key, (threading.Lock(), 0))
+            self._locks[key] = (lock, count + 1)
+            return lock
+
+    def _leave(self, key: str) -> None:
+        with self._lock:
+            lock, count = self._locks[key]
+            if count == 1:
+                del self._locks[key]
+            else:
+                self._locks[key] = (lock, count - 1)

@@ -1,0 +1,221 @@
+"""Journal lines and snapshot lines: bytes in, checked state out. Pure, no I/O.
+
+Journal: ``{"s":sequence,"p":sum of the line before,"y":offset known to be synced,"r":[records],"c":own sum}``;
+its first line is ``{"format":1,"base":sequence,"c":own sum}``. A sum is BLAKE3 of the line up to ``,"c"``, 8 bytes in hex.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from blake3 import blake3
+
+from .errors import IndexDamaged, UnknownFormat
+from .index import MasterIndex, Record, decode, encode, little_endian
+from .values import BlockList, Pending, Value, split_ids
+
+FORMAT = 1
+PADS_PER_LINE = 4096
+_SUM_FIELD = len(b',"c":"') + 16 + len(b'"}')
+
+
+def dumps(value: Any) -> bytes:
+    """Compact JSON, one line, UTF-8 without escapes for other scripts."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+
+
+def _sum(data: bytes) -> str:
+    return blake3(data).hexdigest(8)
+
+
+def _seal_line(fields: dict[str, Any]) -> tuple[bytes, str]:
+    body = dumps(fields)[:-1]
+    own = _sum(body)
+    return body + b',"c":"' + own.encode() + b'"}\n', own
+
+
+def _open_line(line: bytes) -> tuple[dict[str, Any], str] | None:
+    """(fields, own sum) of a line without its newline, or None when it does not verify."""
+    body, tail = line[:-_SUM_FIELD], line[-_SUM_FIELD:]
+    if len(tail) != _SUM_FIELD or tail != b',"c":"' + _sum(body).encode() + b'"}':
+        return None
+    fields = json.loads(line)
+    return (fields, fields["c"]) if isinstance(fields, dict) else None
+
+
+# -- journal
+
+
+def first_line(base: int) -> tuple[bytes, str]:
+    """(line, its sum) that begins a journal after the snapshot with sequence ``base``."""
+    return _seal_line({"format": FORMAT, "base": base})
+
+
+def batch_line(sequence: int, previous: str, synced: int, records: list[Record]) -> tuple[bytes, str]:
+    """(line, its sum) of one batch; ``synced`` is the file offset up to which everything was synced before."""
+    return _seal_line({"s": sequence, "p": previous, "y": synced, "r": records})
+
+
+@dataclass
+class Tail:
+    """Verified lines of a journal, from some offset on."""
+
+    batches: list[tuple[int, list[Record]]] = field(default_factory=list)  # (sequence, records)
+    end: int = 0  # offset behind the last verified line
+    last_sum: str = ""
+    base: int = 0  # of the first line, when the scan began at offset 0
+    torn: int = 0  # bytes behind ``end``
+
+
+def scan(data: bytes, where: str, *, start: int = 0, previous: str | None = None) -> Tail:
+    """Verify journal bytes that begin at file offset ``start`` (``previous``: sum of the line before; None: the
+    first line is expected). The first bad line ends the scan: a torn tail, unless a valid line anywhere names a
+    higher synced offset: then ``IndexDamaged``."""
+    tail = Tail(end=start, last_sum=previous or "")
+    position, synced = 0, 0
+    while (stop := data.find(b"\n", position)) >= 0:
+        opened = _open_line(data[position:stop])
+        if opened is None or not _accept(tail, opened, first=previous is None and tail.end == 0, where=where):
+            break
+        synced = max(synced, opened[0].get("y", 0))
+        position = stop + 1
+        tail.end = start + position
+    tail.torn = start + len(data) - tail.end
+    if previous is None and tail.end == 0:
+        raise IndexDamaged(f"{where}: the first line is damaged; run 'anthill check', then restore or rebuild the index")
+    if tail.torn:
+        synced = max([synced, *_named_offsets(data[position:])])
+        if synced > tail.end:
+            raise IndexDamaged(
+                f"{where}: damaged at byte {tail.end}, below byte {synced} that was safely on disk; nothing was overwritten"
+            )
+    return tail
+
+
+def _accept(tail: Tail, opened: tuple[dict[str, Any], str], *, first: bool, where: str) -> bool:
+    fields, own = opened
+    if first:
+        if fields.get("format") != FORMAT:
+            raise UnknownFormat(f"{where}: format {fields.get('format')!r}; this version reads {FORMAT}")
+        tail.base = fields["base"]
+    elif fields.get("p") != tail.last_sum or "r" not in fields:
+        return False
+    else:
+        tail.batches.append((fields["s"], fields["r"]))
+    tail.last_sum = own
+    return True
+
+
+def _named_offsets(data: bytes) -> Iterator[int]:
+    for line in data.split(b"\n"):
+        opened = _open_line(line)
+        if opened is not None and isinstance(opened[0].get("y"), int):
+            yield opened[0]["y"]
+
+
+# -- snapshot
+
+
+def snapshot_lines(index: MasterIndex) -> Iterator[bytes]:
+    """The snapshot of ``index``, line by line, the closing line last."""
+    hasher, count = blake3(), 0
+    for fields in _snapshot_fields(index):
+        line = dumps(fields) + b"\n"
+        hasher.update(line)
+        count += 1
+        yield line
+    yield dumps({"lines": count, "sum": hasher.hexdigest()}) + b"\n"
+
+
+def _snapshot_fields(index: MasterIndex) -> Iterator[dict[str, Any]]:
+    yield {
+        "format": FORMAT,
+        "sequence": index.sequence,
+        "run": [index.run, index.run_id.hex()],
+        "writing": sorted(index.writing),
+        "to_rewrite": sorted(index.to_rewrite),
+    }
+    for first in range(0, index.pads, PADS_PER_LINE):
+        part = slice(first, min(first + PADS_PER_LINE, index.pads))
+        digests = bytes(index.digests[part.start * 16 : part.stop * 16])
+        packed = [bytes(index.status[part]), bytes(index.blank[part]), little_endian(index.counters[part]).tobytes(), digests]
+        yield {"pads": first, "packed": [encode(data) for data in packed]}
+    for key, value in index.values.items():
+        yield {"key": key, "v": _value_fields(value)}
+    for key, pending in index.pending_uploads.items():
+        yield {"pending": key, "v": _pending_fields(pending)}
+    for key, pads in index.stale.items():
+        yield {"stale": key, "v": sorted(pads)}
+
+
+def _value_fields(value: Value) -> list[Any]:
+    return [
+        value.size,
+        value.version,
+        value.modified,
+        value.attributes,
+        value.manifest_pad,
+        encode(value.data_ids),
+        encode(value.packed),
+    ]
+
+
+def _pending_fields(pending: Pending) -> list[Any]:
+    packed, ids = pending.blocks.packed()
+    attempts = encode(b"".join(pending.data_ids))
+    head = [attempts, pending.total, pending.source, pending.started, pending.attributes, pending.manifest]
+    return [*head, encode(ids), encode(packed)]
+
+
+def load_snapshot(data: bytes, where: str) -> MasterIndex:
+    """The index of a snapshot file's bytes; ``IndexDamaged`` when it does not verify."""
+    lines = data.splitlines(keepends=True)
+    try:
+        _check_sum(lines, where)
+        return _read_lines(lines[:-1], where)
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise IndexDamaged(f"{where}: damaged ({error}); nothing was overwritten") from error
+
+
+def _check_sum(lines: list[bytes], where: str) -> None:
+    if not lines:
+        raise ValueError("the file is empty")
+    closing = json.loads(lines[-1])
+    hasher = blake3()
+    for line in lines[:-1]:
+        hasher.update(line)
+    if not lines[-1].endswith(b"\n") or closing != {"lines": len(lines) - 1, "sum": hasher.hexdigest()}:
+        raise ValueError("count or checksum differs")
+
+
+def _read_lines(lines: Iterable[bytes], where: str) -> MasterIndex:
+    index, entries = MasterIndex(), iter(lines)
+    header = json.loads(next(entries))
+    if header["format"] != FORMAT:
+        raise UnknownFormat(f"{where}: format {header['format']!r}; this version reads {FORMAT}")
+    index.sequence = header["sequence"]
+    index.run, index.run_id = header["run"][0], bytes.fromhex(header["run"][1])
+    index.writing, index.to_rewrite = set(header["writing"]), set(header["to_rewrite"])
+    for line in entries:
+        _read_entry(index, json.loads(line))
+    return index
+
+
+def _read_entry(index: MasterIndex, fields: dict[str, Any]) -> None:
+    if "pads" in fields:
+        index.put_pads(fields["pads"], *(decode(text) for text in fields["packed"]))
+    elif "key" in fields:
+        size, version, modified, attributes, pad, ids, packed = fields["v"]
+        index.values[fields["key"]] = Value(size, version, modified, attributes, pad, decode(ids), decode(packed))
+    elif "pending" in fields:
+        attempts, total, source, started, attributes, manifest, ids, packed = fields["v"]
+        blocks = BlockList(decode(packed), split_ids(decode(ids)))
+        place = (manifest[0], manifest[1], manifest[2]) if manifest else None
+        pending = Pending(split_ids(decode(attempts)), total, source, started, attributes, blocks, place)
+        index.put_pending(fields["pending"], pending)
+    else:
+        for pad, version in fields["v"]:
+            index.add_stale(fields["stale"], pad, version)

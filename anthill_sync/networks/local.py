@@ -1,0 +1,26 @@
+"""What the networks of this machine have in common."""
+
+from __future__ import annotations
+
+from ..errors import PermanentNetworkError
+from .base import Image, Pad, Properties
+
+
+def local_properties(scheme: str, pad_size: int) -> Properties:
+    """Nothing is paid, nothing is limited, and counters are the writer's business. ``pad_size`` in bytes."""
+    return Properties(
+        scheme=scheme,
+        pad_size=pad_size,
+        rewritable=True,
+        compares_counters=False,
+        reservation_is_paid=False,
+        write_is_paid=False,
+        connections=1000,
+    )
+
+
+def check_fits(pad: Pad, image: Image, pad_size: int) -> None:
+    """``PermanentNetworkError`` if the image is larger than ``pad_size`` bytes."""
+    size = len(image.data)
+    if size > pad_size:
+        raise PermanentNetworkError(f"an image of {size} bytes is larger than a pad ({pad_size} bytes)", pad=pad.address)

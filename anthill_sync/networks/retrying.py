@@ -1,0 +1,191 @@
+"""Repeats what failed for a passing reason: a wrapper with the interface of the network inside it.
+
+The only place in this package that repeats a network call, and the only user of ``backoff``. Which
+call is repeated, and when, is decided by backoff's decorator and three limits of our own: the time
+an operation may take, a budget that all threads share, and the stop event of the current call.
+
+backoff would sleep deaf to that event. So the wait happens in its jitter hook, which then returns 0.
+A hook cannot refuse the repeat, but it can leave a verdict: the next attempt raises that instead of
+calling the network.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
+
+import backoff
+
+from ..errors import Interrupted, NetworkError, TransientNetworkError
+from ..settings import Settings
+from .base import Image, Network, Pad, Properties, current_call
+from .pacing import PacingGate
+
+Sleep = Callable[[threading.Event, float], object]  # stop event, seconds; returns early when the event is set
+
+_LONGEST_RETRY_AFTER = 120.0  # seconds; a network that asks for more is asked again after this
+_FIRST_RETRIES = 100
+_RETRIES_PER_OPERATION = 2
+
+T = TypeVar("T")
+
+
+class RetryBudget:
+    """Repeats that all threads together may make: at most 2 for every operation begun, and 100.
+
+    A network that fails now and then is repeated as often as ``attempts`` says; one that fails all
+    the time does not get five times the traffic.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards _left
+        self._left = _FIRST_RETRIES
+
+    def operation_begins(self) -> None:
+        """Add what one more operation is worth."""
+        with self._lock:
+            self._left += _RETRIES_PER_OPERATION
+
+    def take(self) -> bool:
+        """Take one repeat; False if none is left."""
+        with self._lock:
+            taken = self._left > 0
+            self._left -= taken
+            return taken
+
+
+@dataclass(frozen=True)
+class _Policy:
+    """What all operations of one network share."""
+
+    settings: Settings
+    budget: RetryBudget
+    gate: PacingGate
+    sleep: Sleep
+    clock: Callable[[], float]  # seconds, never going back
+    jitter: Callable[[float], float]
+
+
+class RetryingNetwork:
+    """``inner``, with passing failures repeated as ``settings`` say (attempts, seconds, waits).
+
+    An error that leaves it has the number of attempts made in ``context["attempts"]``. Writes that
+    are paid are never repeated. ``sleep``, ``clock`` and ``jitter`` are there for tests.
+    """
+
+    def __init__(
+        self,
+        inner: Network,
+        settings: Settings,
+        *,
+        sleep: Sleep = threading.Event.wait,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[float], float] = backoff.full_jitter,
+    ) -> None:
+        self._inner = inner
+        self._policy = _Policy(settings, RetryBudget(), PacingGate(inner.properties.connections), sleep, clock, jitter)
+
+    @property
+    def properties(self) -> Properties:
+        """Those of the network inside."""
+        return self._inner.properties
+
+    def reserve(self, pad: Pad) -> None:
+        """Reserve, repeated."""
+        self._run("reserve", pad, partial(self._inner.reserve, pad))
+
+    def write(self, pad: Pad, image: Image) -> None:
+        """Write, repeated unless it is paid: the lost answer of a paid write would be paid twice."""
+        self._run("write", pad, partial(self._inner.write, pad, image), once=self.properties.write_is_paid)
+
+    def confirm(self, pad: Pad, digest: bytes) -> None:
+        """Confirm, repeated."""
+        self._run("confirm", pad, partial(self._inner.confirm, pad, digest))
+
+    def read(self, pad: Pad, offset: int = 0, length: int | None = None) -> bytes:
+        """Read, repeated."""
+        return self._run("read", pad, partial(self._inner.read, pad, offset, length))
+
+    def close(self) -> None:
+        """Close the network inside."""
+        self._inner.close()
+
+    def _run(self, name: str, pad: Pad, action: Callable[[], T], once: bool = False) -> T:
+        return _Operation(self._policy, name, pad.address, action).run(1 if once else self._policy.settings.attempts)
+
+
+class _Operation(Generic[T]):
+    """One network call and its repeats."""
+
+    def __init__(self, policy: _Policy, name: str, address: str, action: Callable[[], T]) -> None:
+        self._policy = policy
+        self._name = name
+        self._address = address
+        self._action = action
+        self._call = current_call()
+        self._stop = self._call.stop if self._call else threading.Event()
+        self._deadline = policy.clock() + policy.settings.retry_seconds
+        self._attempts = 0
+        self._error: TransientNetworkError | None = None  # of the last attempt
+        self._verdict: Exception | None = None  # what the next attempt raises instead of calling
+
+    def run(self, attempts: int) -> T:
+        self._policy.budget.operation_begins()
+        settings = self._policy.settings
+        repeated = backoff.on_exception(
+            backoff.expo,
+            TransientNetworkError,
+            max_tries=attempts,
+            giveup=lambda error: error is self._verdict,
+            jitter=self._pause,
+            logger=None,
+            factor=settings.backoff_base,
+            max_value=settings.backoff_cap if settings.backoff_base else 0.0,  # 0 doubled never reaches the cap
+        )
+        try:
+            return repeated(self._attempt)()
+        except NetworkError as error:
+            error.context = {**error.context, "attempts": self._attempts}
+            raise
+
+    def _attempt(self) -> T:
+        if self._verdict is not None:
+            raise self._verdict
+        try:
+            with self._policy.gate.turn(self._stop) as granted:
+                if not granted:
+                    self._verdict = self._error or Interrupted(f"stopped before the network could {self._name} a pad")
+                    raise self._verdict
+                self._attempts += 1
+                return self._action()
+        except TransientNetworkError as error:
+            self._error = error
+            raise
+
+    def _pause(self, upper: float) -> float:
+        """Backoff's jitter hook: wait, a random time up to ``upper`` seconds, or leave the verdict."""
+        try:
+            if not self._wait_for_repeat(upper):
+                self._verdict = self._error
+        except (TypeError, StopIteration) as error:  # the listener's; to backoff these two have a meaning
+            self._verdict = error
+        return 0.0
+
+    def _wait_for_repeat(self, upper: float) -> bool:
+        """Wait; False if there shall be no repeat."""
+        seconds = self._seconds(upper)
+        late = self._policy.clock() + seconds >= self._deadline
+        if self._stop.is_set() or late or not self._policy.budget.take():
+            return False
+        if self._call is not None:
+            self._call.on_retry(self._name, self._address, self._attempts, seconds, str(self._error))
+        self._policy.sleep(self._stop, seconds)
+        return not self._stop.is_set()
+
+    def _seconds(self, upper: float) -> float:
+        asked = self._error.retry_after if self._error is not None else None
+        return max(self._policy.jitter(upper), min(asked or 0.0, _LONGEST_RETRY_AFTER))

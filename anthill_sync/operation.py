@@ -1,0 +1,207 @@
+"""One running call that writes: its events, its counts, its first failure, and when it is over."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from .errors import AnthillError, Interrupted, NestedMutation, PutFailed
+from .events import (
+    Event,
+    OnEvent,
+    ReservationProgress,
+    ReservingScratchpads,
+    RetryScheduled,
+    ScratchpadCommitComplete,
+    StartingUpload,
+    StoreComplete,
+    UploadProgress,
+)
+from .networks.base import Call
+
+GRACE_SECONDS = 5.0  # what a stopped operation's running calls get before their connections are closed
+WAKE_SECONDS = 1.0  # longest wait of the calling thread between two looks
+
+
+SkipSource = Callable[[str, AnthillError], object]
+
+
+class Operation:
+    """Shared by the calling thread and every worker that serves it. ``lock`` guards the counts and ``failure``; no
+    I/O, callback or other lock is taken under it. Events reach the caller through an unbounded queue."""
+
+    def __init__(
+        self, on_event: OnEvent | None = None, max_pads: int | None = None, skip_source: SkipSource | None = None
+    ) -> None:
+        self.max_pads = max_pads
+        self.skip_source = skip_source  # told of a source that failed; None: the operation stops
+        self.lock = threading.Lock()
+        self.stop = threading.Event()
+        self.failure: BaseException | None = None
+        self.call = Call(self.stop, self._retry_scheduled)
+        self.started = time.monotonic()
+        self.requested = 0  # pads asked for
+        self.reserved = 0
+        self.written = 0  # pads committed
+        self.planned = 0  # pads to commit, as far as known
+        self.bytes_sent = 0  # bytes of images
+        self.total_bytes: int | None = 0  # plaintext bytes
+        self.progress = 0  # plaintext bytes that need no more work
+        self.backlog: deque[Any] = deque()  # uploads with chunks not queued yet; under the memory map's lock
+        self.queued = 0  # of its windowed units; under the memory map's lock
+        self._on_event = on_event
+        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._outstanding = 0
+        self._uploading = False
+
+    # -- what workers say
+
+    def enter(self, count: int = 1) -> None:
+        """``count`` more pieces of work belong to this operation."""
+        with self.lock:
+            self._outstanding += count
+
+    def leave(self, count: int = 1) -> None:
+        """``count`` pieces of work are over; the last one wakes the caller."""
+        with self.lock:
+            self._outstanding -= count
+            over = self._outstanding == 0
+        if over:
+            self._events.put(None)
+
+    @property
+    def outstanding(self) -> int:
+        """Pieces of work that are queued or running."""
+        return self._outstanding
+
+    def fail(self, error: BaseException) -> None:
+        """The first failure wins; nothing new starts for this operation."""
+        with self.lock:
+            if self.failure is None:
+                self.failure = error
+        self.stop.set()
+        self._events.put(None)
+
+    def expect_pads(self, count: int) -> None:
+        """``count`` more images will be committed."""
+        with self.lock:
+            self.planned += count
+
+    def requesting(self, count: int) -> None:
+        """``count`` pads are being reserved."""
+        with self.lock:
+            self.requested += count
+            self._emit(ReservingScratchpads(count))
+
+    def pad_reserved(self) -> None:
+        with self.lock:
+            self.reserved += 1
+            self._emit(ReservationProgress(self.reserved, self.requested))
+
+    def upload_starting(self) -> None:
+        with self.lock:
+            if not self._uploading:
+                self._uploading = True
+                self._emit(StartingUpload(self.total_bytes))
+
+    def transferred(self, plaintext: int, image: int = 0) -> None:
+        """``plaintext`` bytes of values need no more work; ``image`` bytes were sent for them."""
+        with self.lock:
+            self.bytes_sent += image
+            self.progress += plaintext
+            if plaintext:
+                self._emit(UploadProgress(self.progress, self.total_bytes))
+
+    def resent(self, plaintext: int) -> None:
+        """``plaintext`` bytes that had counted as unchanged are sent after all: the total rises."""
+        with self.lock:
+            if self.total_bytes is not None:
+                self.total_bytes += plaintext
+
+    def pad_committed(self) -> None:
+        with self.lock:
+            self.written += 1
+            self.planned = max(self.planned, self.written)
+            self._emit(ScratchpadCommitComplete(self.written, self.planned))
+
+    def completed(self, key: str, size: int, pads: int) -> None:
+        with self.lock:
+            self._emit(StoreComplete(key, size, pads, time.monotonic() - self.started))
+
+    def _retry_scheduled(self, operation: str, pad: str, attempt: int, wait: float, error: str) -> None:
+        self._emit(RetryScheduled(operation, pad, attempt, wait, error))
+
+    def _emit(self, event: Event) -> None:
+        if self._on_event is not None:
+            self._events.put(event)
+
+    # -- the calling thread
+
+    def listen(self, on_event: OnEvent) -> None:
+        """Deliver events to ``on_event`` from now on."""
+        self._on_event = on_event
+
+    def deliver(self) -> None:
+        """Hand over what has happened so far, without waiting."""
+        while True:
+            try:
+                self._hand_over(self._events.get_nowait())
+            except queue.Empty:
+                return
+
+    def deliver_now(self, event: Event) -> None:
+        """Hand over an event that the calling thread itself has caused."""
+        self.deliver()
+        self._hand_over(event)
+
+    def wait_for(self, ready: Callable[[], bool], condition: threading.Condition) -> None:
+        """Deliver events until ``ready`` or stopped; ``condition`` is notified when ``ready`` may have changed."""
+        while not self.stop.is_set():
+            self.deliver()
+            with condition:
+                if ready() or condition.wait_for(ready, timeout=0.1):
+                    return
+
+    def wait(self, on_stop: Callable[[], None]) -> None:
+        """Deliver events until all work is over; ``on_stop`` is called once, when the operation has failed."""
+        told = False
+        while self._outstanding:
+            if self.stop.is_set() and not told:
+                told = True
+                on_stop()
+                continue
+            try:
+                self._hand_over(self._events.get(timeout=WAKE_SECONDS))
+            except queue.Empty:
+                continue
+        self.deliver()
+
+    def drain(self, seconds: float) -> bool:
+        """After a stop: wait until running work is over, at most ``seconds``; False when it is not."""
+        deadline = time.monotonic() + seconds
+        while self._outstanding and (left := deadline - time.monotonic()) > 0:
+            try:
+                self._events.get(timeout=min(WAKE_SECONDS, left))
+            except queue.Empty:
+                continue
+        return not self._outstanding
+
+    def _hand_over(self, event: Event | None) -> None:
+        if event is not None and self._on_event is not None:
+            self._on_event(event)
+
+
+def describe_failure(error: BaseException, *, step: str, key: str | None = None, pad: str | None = None) -> BaseException:
+    """``error`` as the ``PutFailed`` that names key, pad, step, attempts and cause; what is not ours stays as it is."""
+    if not isinstance(error, AnthillError) or isinstance(error, (PutFailed, Interrupted, NestedMutation)):
+        return error
+    attempts = error.context.get("attempts", 1)
+    where = "".join([f" of {key!r}" if key else "", f" at pad {pad[:16]}..." if pad else ""])
+    tries = f" after {attempts} attempts" if attempts > 1 else ""
+    failed = PutFailed(f"{step}{where} failed{tries}: {error}", error.exit_code, key=key, pad=pad, step=step, attempts=attempts)
+    failed.__cause__ = error
+    return failed

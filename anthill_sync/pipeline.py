@@ -1,0 +1,92 @@
+"""The thread pools of a Store: reservation pool -> ``upload_ready_queue`` -> upload pool; and the download pool.
+
+A stage is a ``ThreadPoolExecutor`` that drains a ``queue.Queue``. Whoever puts a unit makes sure a worker is
+draining, and a worker leaves when the queue is empty, so an idle Store has no thread that waits for ever and the
+interpreter can always exit.
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+from .settings import Settings
+
+T = TypeVar("T")
+
+
+class Unit(Protocol):
+    """One piece of work. It carries names, not data, and answers for its own errors."""
+
+    def run(self) -> None:
+        """Do it; must not raise."""
+
+
+def _executor(name: str, threads: int) -> ThreadPoolExecutor:
+    numbers = itertools.count(1)
+
+    def name_thread() -> None:
+        threading.current_thread().name = f"anthill-{name}-{next(numbers)}"
+
+    return ThreadPoolExecutor(threads, thread_name_prefix=f"anthill-{name}", initializer=name_thread)
+
+
+class Stage:
+    """``threads`` workers draining ``queue``. ``_lock`` guards the count of workers, nothing else."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        self.queue: queue.Queue[Unit] = queue.Queue()
+        self.threads = threads
+        self._pool = _executor(name, threads)
+        self._lock = threading.Lock()
+        self._workers = 0
+
+    def put(self, unit: Unit) -> None:
+        """Queue ``unit``; never blocks. A consumer is started before the unit could wait for one."""
+        self.queue.put(unit)
+        with self._lock:
+            if self._workers >= self.threads:
+                return
+            self._workers += 1
+        self._pool.submit(self._drain)
+
+    def _drain(self) -> None:
+        while (unit := self._next()) is not None:
+            unit.run()
+
+    def _next(self) -> Unit | None:
+        """The next unit, or None when this worker has left: decided under the lock, so no unit is left behind."""
+        with self._lock:
+            try:
+                return self.queue.get_nowait()
+            except queue.Empty:
+                self._workers -= 1
+                return None
+
+    def close(self) -> None:
+        """Start nothing more; running units end by themselves."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class Pipeline:
+    """All stages of one Store; threads start when first needed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.reservation = Stage("reserve", settings.reserve_threads)
+        self.upload = Stage("upload", settings.upload_threads)
+        self.upload_ready_queue = self.upload.queue
+        self._download = _executor("download", settings.download_threads)
+
+    def download(self, function: Callable[[], T]) -> Future[T]:
+        """Run ``function`` in the download pool."""
+        return self._download.submit(function)
+
+    def close(self) -> None:
+        """Start nothing more; safe to repeat."""
+        self.reservation.close()
+        self.upload.close()
+        self._download.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,161 @@
+"""``put_many``, of which ``put`` and ``resume`` are cases: sources, question, one operation, entries."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import summaries
+from .entries import check_key, entry_of, pending_of
+from .errors import AnthillError, InvalidArgument, KeyExists, KeyNotFound, OperationCancelled
+from .events import Confirm, ConfirmReservation, OnEvent
+from .index import MasterIndex
+from .operation import Operation
+from .session import Session
+from .sources import Source, open_source
+from .summaries import Entry, ResumeReport, Transfer
+from .uploads import Upload
+
+Attributes = Mapping[str, Mapping[str, Any]]
+OnSourceError = Callable[[str, AnthillError], object]
+Work = list[tuple[Upload, Source]]
+
+
+@dataclass(frozen=True)
+class PutOptions:
+    """How to put."""
+
+    if_absent: bool = False
+    confirm: Confirm | None = None
+    on_event: OnEvent | None = None
+    max_pads: int | None = None
+    attributes: Attributes | None = None  # by key
+    on_source_error: OnSourceError | None = None
+
+
+def put_many(session: Session, items: Mapping[str, Any] | Iterable[tuple[str, Any]], options: PutOptions) -> dict[str, Entry]:
+    """Store many values as one operation; each is published on its own."""
+    if options.max_pads is not None and options.max_pads < 0:
+        raise InvalidArgument(f"max_pads {options.max_pads} is negative")
+    sources = _sources(items, options.on_source_error)
+    try:
+        with session.mutating(sources) as index:
+            return _put(session, index, sources, options)
+    finally:
+        for source in sources.values():
+            source.close()
+
+
+def _sources(items: Mapping[str, Any] | Iterable[tuple[str, Any]], on_error: OnSourceError | None) -> dict[str, Source]:
+    sources: dict[str, Source] = {}
+    for key, value in items.items() if isinstance(items, Mapping) else items:
+        if check_key(key) in sources:
+            raise InvalidArgument(f"the key {key!r} is named twice")
+        try:
+            sources[key] = open_source(value)
+        except AnthillError as error:
+            if on_error is None:
+                raise
+            on_error(key, error)
+    return sources
+
+
+def _put(session: Session, index: MasterIndex, sources: Mapping[str, Source], options: PutOptions) -> dict[str, Entry]:
+    if options.if_absent:
+        _check_absent(index, sources)
+    operation = Operation(options.on_event, options.max_pads, options.on_source_error)
+    work: Work = []
+    try:
+        for key, source in sources.items():
+            attributes = (options.attributes or {}).get(key)
+            work.append((session.allocator.plan(operation, key, source.size, attributes), source))
+        _ask(session, operation, [upload for upload, _ in work], options)
+        with session.operating(operation):
+            session.allocator.start(operation, [upload for upload, _ in work])
+            session.allocator.write_all(operation, work)
+    except AnthillError as error:
+        error.published = _entries(index, work, operation)
+        raise
+    finally:
+        session.allocator.forget([upload for upload, _ in work])
+    session.allocator.rewrite_left_over()
+    return _entries(index, work, operation)
+
+
+def _check_absent(index: MasterIndex, keys: Iterable[str]) -> None:
+    taken = [key for key in keys if key in index.values]
+    if taken:
+        raise KeyExists(f"{taken[0]!r} has a value already", key=taken[0])
+
+
+def _entries(index: MasterIndex, work: Work, operation: Operation) -> dict[str, Entry]:
+    seconds = time.monotonic() - operation.started
+    transfer = Transfer(operation.written, operation.reserved, operation.bytes_sent, seconds)
+    return {upload.key: entry_of(upload.key, index.values[upload.key], transfer) for upload, _ in work if upload.done}
+
+
+def _ask(session: Session, operation: Operation, uploads: list[Upload], options: PutOptions) -> None:
+    """Nothing is reserved before the question is answered; the pad limit is part of the answer."""
+    question = question_for(session, uploads, options.max_pads)
+    if not question.needed:
+        return
+    operation.deliver_now(question)
+    if options.confirm is not None and not options.confirm(question):
+        raise OperationCancelled(f"{question.needed} pads would have to be reserved, and the answer was no")
+
+
+def question_for(session: Session, uploads: list[Upload], max_pads: int | None) -> ConfirmReservation:
+    """The question for these plans. A stream's need is not known: it is what ``max_pads`` allows, else one pad."""
+    allocator = session.allocator
+    exact, most = allocator.needed(uploads), allocator.at_most(uploads)
+    streamed = any(upload.streamed for upload in uploads)
+    needed = max(most, max_pads or 1) if streamed else most
+    pads, size, _ = allocator.get_storage_and_pad_summary()
+    return ConfirmReservation(
+        needed=needed,
+        at_most=streamed or most > exact,
+        needed_bytes=needed * allocator.pad_size,
+        free_pads=pads.free,
+        total_pads=pads.total,
+        free_bytes=size.free,
+        data_size=None if streamed else sum(upload.size or 0 for upload in uploads),
+        estimated_cost=None,
+    )
+
+
+def reserve(session: Session, count: int, *, confirm: Confirm | None, on_event: OnEvent | None) -> int:
+    """Reserve ``count`` pads ahead of need; how many were reserved."""
+    if count < 0:
+        raise InvalidArgument(f"cannot reserve {count} pads")
+    with session.mutating():
+        operation = Operation(on_event)
+        summary, size, _ = session.allocator.get_storage_and_pad_summary()
+        bytes_needed = count * session.allocator.pad_size
+        question = ConfirmReservation(count, False, bytes_needed, summary.free, summary.total, size.free, 0, None)
+        operation.deliver_now(question)
+        if confirm is not None and not confirm(question):
+            raise OperationCancelled(f"{count} pads were not reserved: the answer was no")
+        with session.operating(operation):
+            session.allocator.run(operation, lambda: session.allocator.supply.reserve_ahead(operation, count))
+        return operation.reserved
+
+
+def resume(session: Session, keys: Iterable[str], *, confirm: Confirm | None, on_event: OnEvent | None) -> ResumeReport:
+    """Finish interrupted puts whose source file can be read; the others are named."""
+    index = session.index()
+    wanted = list(keys) or sorted(index.pending_uploads)
+    missing = [key for key in wanted if key not in index.pending_uploads]
+    if missing:
+        raise KeyNotFound(f"no interrupted put of {missing[0]!r}", key=missing[0])
+    known = {key: pending_of(key, index.pending_uploads[key]) for key in wanted}
+    left: list[summaries.Pending] = [pending for pending in known.values() if pending.source is None]
+    attributes = {key: index.pending_uploads[key].attributes or {} for key in known}
+    items = [(key, Path(pending.source)) for key, pending in known.items() if pending.source is not None]
+    options = PutOptions(
+        confirm=confirm, on_event=on_event, attributes=attributes, on_source_error=lambda key, _: left.append(known[key])
+    )
+    entries = put_many(session, items, options) if items else {}
+    return ResumeReport(tuple(entries.values()), tuple(sorted(left, key=lambda pending: pending.key)))

@@ -1,0 +1,116 @@
+"""Taking values away and renaming them: first in the journal, then on the network.
+
+A value that is removed is gone for this store with its durable record. What the network still holds of it (old
+manifests, dead pads) is rewritten before the command returns, and named in ``to_rewrite`` until it is: else a
+recovery from the pads alone would find the value again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .entries import check_key, entry_of, under, value_of
+from .errors import InvalidArgument, KeyExists, KeyNotFound, RewriteFailed
+from .events import OnEvent
+from .index import MasterIndex
+from .operation import Operation
+from .session import Session
+from .summaries import Entry
+from .takeover import spans
+from .uploads import Rename
+from .values import Extent
+
+
+def delete(session: Session, keys: Iterable[str], *, ignore_missing: bool) -> list[str]:
+    """Remove values, all or none, with their interrupted puts; the keys that were there."""
+    wanted = [check_key(key) for key in dict.fromkeys(keys)]
+    with session.mutating(wanted) as index:
+        found = [key for key in wanted if key in index.values]
+        missing = [key for key in wanted if key not in index.values]
+        if missing and not ignore_missing:
+            value_of(index, missing[0])
+        _take_away(session, index, "remove", found)
+        return found
+
+
+def delete_prefix(session: Session, prefix: str) -> list[str]:
+    """Remove the key and all keys below it, all or none. Keys that are put meanwhile stay."""
+    keys = [key for key in sorted(session.index().values) if under(prefix, key)]
+    return delete(session, keys, ignore_missing=True)
+
+
+def abandon(session: Session, keys: Iterable[str]) -> list[str]:
+    """Give interrupted puts up (all of them when none is named) and free their pads; their keys."""
+    wanted = [check_key(key) for key in keys] or sorted(session.index().pending_uploads)
+    with session.mutating(wanted) as index:
+        missing = [key for key in wanted if key not in index.pending_uploads]
+        if missing:
+            raise KeyNotFound(f"no interrupted put of {missing[0]!r}", key=missing[0])
+        _take_away(session, index, "abandon", wanted)
+        return wanted
+
+
+def _take_away(session: Session, index: MasterIndex, record: str, keys: list[str]) -> None:
+    if not keys:
+        return
+    values = record == "remove"
+    extents = [extent for key in keys for extent in _extents(index, key, values=values)]
+    manifests = [pad for key in keys for pad in index.manifest_pads(key) if values or _is_stale(index, key, pad)]
+    pads = session.allocator.dead_pads(extents, manifests) if _rewrites(session) else []
+    session.allocator.free([[record, keys, pads]])
+    rewrite(session, pads, "removed" if values else "given up")
+
+
+def _extents(index: MasterIndex, key: str, *, values: bool) -> list[Extent]:
+    pending = index.pending_uploads.get(key)
+    found = [block.extent for _, block in pending.blocks.blocks()] if pending else []
+    if values and key in index.values:
+        found += [block.extent for block in index.values[key].blocks()]
+    return found
+
+
+def _is_stale(index: MasterIndex, key: str, pad: int) -> bool:
+    return any(stale == pad for stale, _ in index.stale.get(key, ()))
+
+
+def _rewrites(session: Session) -> bool:
+    """Where every write is paid, old manifests are left on the network."""
+    return not session.network.properties.write_is_paid
+
+
+def rewrite(session: Session, pads: list[int], what: str, on_event: OnEvent | None = None) -> None:
+    """Rewrite pads now; ``RewriteFailed`` says that the change itself is made."""
+    error = session.allocator.rewrite(pads, on_event) if pads else None
+    session.allocator.rewrite_left_over()
+    if error is not None:
+        left = len(session.journal.index.to_rewrite)
+        raise RewriteFailed(
+            f"{what}, but {left} pads on the network still hold old names or data; later runs will try again: {error}"
+        ) from error
+
+
+def rename(session: Session, old: str, new: str, *, force: bool) -> Entry:
+    """Give a value another name: its new manifest first, then one record, then the old manifests."""
+    if check_key(old) == check_key(new):
+        raise InvalidArgument(f"{old!r} and {new!r} are the same key")
+    with session.mutating([old, new]) as index:
+        value = value_of(index, old)
+        if new in index.values and not force:
+            raise KeyExists(f"{new!r} has a value already; --force replaces it", key=new)
+        pads = sorted(index.manifest_pads(old)) if _rewrites(session) else []
+        operation = Operation()
+        version = session.allocator.next_version()
+        upload = Rename(operation, old, new, value, version=version, spans=spans(value), rewrite=pads)
+        with session.operating(operation):
+            session.allocator.write_manifest(upload, len(spans(value)))
+        rewrite(session, pads, f"renamed to {new!r}")
+        return entry_of(new, index.values[new])
+
+
+def trim(session: Session, on_event: OnEvent | None) -> int:
+    """Empty all free pads on the network; how many."""
+    with session.mutating() as index:
+        pads = session.allocator.not_blank()
+        session.allocator.mark_for_rewrite(pads)
+        rewrite(session, pads, "trimmed in part", on_event)
+        return sum(bool(index.blank[pad]) for pad in pads)

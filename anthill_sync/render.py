@@ -1,0 +1,196 @@
+"""What commands print: the JSON shapes that scripts rely on, and listings for people."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from .summaries import CheckReport, Entry, Pending, Usage
+
+FORMAT = 1  # of every JSON object on stdout; fields are added, never removed or renamed
+_SHADES = " ░▒▓█"
+_ASCII_SHADES = " .:+#"
+_PICTURE_LINES = 8
+
+
+def printable(text: str) -> str:
+    """``text`` on one line, without anything a terminal would obey or a UTF-8 stream would refuse."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    if unicodedata.category(character) == "Zs":
+        return character
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def json_line(fields: Mapping[str, Any]) -> str:
+    """One JSON object on one line, in ASCII, so that any locale and any file name is safe."""
+    return json.dumps(fields, default=str) + "\n"
+
+
+def human_size(size: int | float) -> str:
+    """``4.0 MiB``; whole bytes below 1 KiB."""
+    value, unit = float(size), ""
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.1f} {unit}" if unit else f"{int(value)} B"
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 pad``, ``2 pads``."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def timestamp(moment: datetime) -> str:
+    """ISO 8601, UTC, always with microseconds."""
+    return moment.astimezone(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+# -- JSON shapes
+
+
+def entry_fields(entry: Entry) -> dict[str, Any]:
+    """One element of ``ls --json``."""
+    return {
+        "key": entry.key,
+        "size": entry.size,
+        "version": entry.version,
+        "modified": timestamp(entry.modified),
+        "pads": entry.pads,
+    }
+
+
+def stat_fields(entry: Entry) -> dict[str, Any]:
+    """``stat --json``: an element of ``ls`` with attributes and blocks."""
+    blocks = [{"chunk": b.chunk, "pad": b.pad, "offset": b.offset, "length": b.length} for b in entry.blocks or ()]
+    return {**entry_fields(entry), "attributes": dict(entry.attributes), "blocks": blocks}
+
+
+def put_fields(entry: Entry) -> dict[str, Any]:
+    """``put --json``. Values that were put together share what was moved, so each names the whole."""
+    moved = entry.transfer
+    return {
+        "key": entry.key,
+        "size": entry.size,
+        "version": entry.version,
+        "pads_written": moved.pads_written if moved else 0,
+        "pads_reserved": moved.pads_reserved if moved else 0,
+        "bytes_sent": moved.bytes_sent if moved else 0,
+        "seconds": round(moved.seconds, 6) if moved else 0.0,
+    }
+
+
+def got_fields(entry: Entry, seconds: float) -> dict[str, Any]:
+    """``get --json``."""
+    return {"key": entry.key, "size": entry.size, "version": entry.version, "seconds": round(seconds, 6)}
+
+
+def pending_fields(pending: Pending) -> dict[str, Any]:
+    """One element of ``ls --pending --json``."""
+    return {"key": pending.key, "done": pending.done, "total": pending.total, "source": pending.source}
+
+
+def usage_fields(usage: Usage) -> dict[str, Any]:
+    """``usage --json``."""
+    return {
+        "pads": dict(vars(usage.pads)),
+        "bytes": dict(vars(usage.bytes)),
+        "keys": usage.keys,
+        "network": usage.network,
+        "slot": usage.slot,
+        "facts": dict(usage.facts),
+    }
+
+
+def check_fields(report: CheckReport) -> dict[str, Any]:
+    """``check --json``."""
+    problems = [{"kind": p.kind, "pad": p.pad, "key": p.key, "detail": p.detail} for p in report.problems]
+    return {"problems": problems, "blocks_read": report.blocks_read, "seed": report.seed}
+
+
+# -- listings
+
+
+def listing(entries: Sequence[Entry], *, long: bool) -> str:
+    """``ls``: a line per key; long: size, version, time, pads, key."""
+    if not long:
+        return "".join(f"{entry.key}\n" for entry in entries)
+    rows = [(str(e.size), str(e.version), timestamp(e.modified), str(e.pads), e.key) for e in entries]
+    return _columns(rows)
+
+
+def pending_listing(pending: Iterable[Pending]) -> str:
+    """``ls --pending``: done/total chunks, since when, key, source."""
+    rows = [
+        (f"{p.done}/{'?' if p.total is None else p.total}", timestamp(p.started), f"{p.key}  {printable(p.source or '-')}")
+        for p in pending
+    ]
+    return _columns(rows)
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> str:
+    """Right-aligned columns, the last one as it is."""
+    if not rows:
+        return ""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
+    shape = "  ".join(f"%{width}s" for width in widths) + "  %s\n"
+    return "".join(shape % row for row in rows)
+
+
+def stat_listing(entry: Entry) -> str:
+    """``stat``: everything known about one value."""
+    lines = [f"{name}: {value}" for name, value in entry_fields(entry).items()]
+    lines += [f"{printable(str(name))}: {printable(str(value))}" for name, value in entry.attributes.items()]
+    lines += [f"block {b.chunk}: pad {b.pad}, offset {b.offset}, {b.length} bytes" for b in entry.blocks or ()]
+    return "\n".join(lines) + "\n"
+
+
+def usage_listing(usage: Usage) -> str:
+    """``usage``: counts, one per line."""
+    pads, size = usage.pads, usage.bytes
+    facts = ", ".join(f"{name} {value}" for name, value in usage.facts.items())
+    return (
+        f"keys: {usage.keys}\n"
+        f"pads: {pads.total} total, {pads.used} used, {pads.free} free ({pads.reserved} never written)\n"
+        f"stored: {size.stored} bytes ({human_size(size.stored)})\n"
+        f"live: {size.live} bytes ({human_size(size.live)})\n"
+        f"free: {size.free} bytes ({human_size(size.free)})\n"
+        f"gaps: {size.gaps} bytes ({human_size(size.gaps)})\n"
+        f"network: {printable(usage.network)}, slot {usage.slot}\n"
+        f"facts: {printable(facts)}\n"
+    )
+
+
+def picture(fill: bytes, width: int, *, unicode: bool = True) -> str:
+    """The memory map, in at most 8 lines of ``width`` characters: the fuller the pads, the darker.
+
+    Each character stands for the same number of neighbouring pads (rounded up), so a large store
+    costs no more lines than a small one. A pad that holds anything is never shown as empty.
+    """
+    shades = _SHADES if unicode else _ASCII_SHADES
+    if not fill:
+        return ""
+    width = max(width, 1)
+    bucket = -(-len(fill) // (width * _PICTURE_LINES))
+    means = (sum(fill[i : i + bucket]) / len(fill[i : i + bucket]) for i in range(0, len(fill), bucket))
+    cells = "".join(shades[0 if not mean else min(1 + int(mean / 64), 4)] for mean in means)
+    lines = [f"|{cells[i : i + width]}|" for i in range(0, len(cells), width)]
+    return f"memory map, one character = {plural(bucket, 'pad')}:\n" + "\n".join(lines) + "\n"
+
+
+def check_listing(report: CheckReport) -> str:
+    """``check``: a line per problem; nothing when there is none."""
+    return "".join(f"{_problem_place(p.kind, p.pad, p.key)}: {printable(p.detail)}\n" for p in report.problems)
+
+
+def _problem_place(kind: str, pad: int | None, key: str | None) -> str:
+    place = kind if pad is None else f"{kind}, pad {pad}"
+    return place if key is None else f"{place}, key {key}"

@@ -1,0 +1,162 @@
+"""``Session``: everything an open store consists of, and who may change it when.
+
+Locks, in the order in which they are taken:
+
+1. key locks (``KeyLocks``): all keys of one mutation, in byte order; they order mutations of one key.
+2. the writer gate (``_gate``) around the store's ``flock``: the first mutation takes it, the last gives it back.
+3. an upload's own lock, or ``Committer._announce_lock``: held while a record about it becomes durable.
+4. a shared pad, one at a time (``Space.busy``): from reading the old image until its COMMITTED record is applied.
+5. the memory map's lock: every decision about pads; no I/O and no callback under it.
+6. ``Journal``'s group commit and ``index_lock``: the index; no network I/O and no callback under it.
+7. leaves: ``Operation.lock``, ``Stage._lock``, caches. Nothing is taken under them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .allocator import MemoryAllocator
+from .config import Config
+from .download import Downloader
+from .errors import Interrupted, NestedMutation, PermissionRefused, StoreClosed, UsedAfterFork
+from .index import MasterIndex
+from .journal import Journal
+from .keylocks import KeyLocks
+from .keys import MasterKey
+from .networks.base import Network
+from .operation import GRACE_SECONDS, Operation
+from .pads import Pads
+from .pipeline import Pipeline
+from .sealing import Sealer
+from .settings import Settings
+
+_OPEN: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+class Session:
+    """One open store. Belongs to the process that opened it; may be used from many threads."""
+
+    def __init__(
+        self,
+        home: Path,
+        config: Config,
+        key: MasterKey,
+        settings: Settings,
+        network: Network,
+        *,
+        lock_wait: float,
+        read_only: bool,
+    ) -> None:
+        self.home, self.config, self.settings, self.network = home, config, settings, network
+        self.journal = Journal(home)
+        self.pipeline = Pipeline(settings)
+        self.pads = Pads(network, key, config.slot, Sealer(key, config.slot))
+        self.allocator = MemoryAllocator(self.journal, self.pads, self.pipeline, settings, config.pad_size)
+        self.downloader = Downloader(self.pads, self.pipeline)
+        self._lock_wait, self._read_only = lock_wait, read_only
+        self._pid = os.getpid()
+        self._closed = False
+        self._key_locks = KeyLocks()
+        self._gate = threading.Condition()  # guards _writers, _operations and taking and giving back the flock
+        self._writers = 0
+        self._operations: set[Operation] = set()
+        self._inside = threading.local()
+        _OPEN.add(self)
+
+    def index(self) -> MasterIndex:
+        """The index as the files have it now."""
+        self._check_usable()
+        self.journal.refresh()
+        return self.journal.index
+
+    @contextmanager
+    def mutating(self, keys: Iterable[str] = ()) -> Iterator[MasterIndex]:
+        """Hold the keys and the store's lock; the index inside is the current one."""
+        self._check_usable()
+        if self._read_only:
+            raise PermissionRefused(f"{self.home} was opened read-only")
+        if getattr(self._inside, "active", False):
+            raise NestedMutation("a callback or source of this Store may not change the same Store: it would wait for itself")
+        with self._key_locks.hold(keys):
+            self._enter()
+            self._inside.active = True
+            try:
+                yield self.journal.index
+            finally:
+                self._inside.active = False
+                self._leave()
+
+    def _check_usable(self) -> None:
+        if os.getpid() != self._pid:
+            raise UsedAfterFork("this Store was opened before a fork: open it again in the child process")
+        if self._closed:
+            raise StoreClosed("the Store is closed")
+        if self.journal.failure is not None:
+            raise StoreClosed(f"the Store closed itself after this failure: {self.journal.failure}")
+
+    def _enter(self) -> None:
+        with self._gate:
+            if not self._writers:
+                self.journal.take(self._lock_wait)
+                try:
+                    self.allocator.begin_run()
+                except BaseException:
+                    self.journal.give_up()
+                    raise
+            self._writers += 1
+
+    def _leave(self) -> None:
+        with self._gate:
+            self._writers -= 1
+            if not self._writers and self.journal.held:
+                self.allocator.end_run()
+            self._gate.notify_all()
+
+    @contextmanager
+    def operating(self, operation: Operation) -> Iterator[Operation]:
+        """``close`` in another thread stops the operation while it runs inside the ``with``."""
+        with self._gate:
+            self._operations.add(operation)
+        try:
+            yield operation
+        finally:
+            with self._gate:
+                self._operations.discard(operation)
+
+    @property
+    def mutating_now(self) -> bool:
+        """True while this process is the store's writer: the memory map is live then."""
+        return self.journal.held
+
+    def close(self) -> None:
+        """Stop what runs in other threads (5 seconds, then connections are closed); safe to repeat."""
+        if self._closed or os.getpid() != self._pid:
+            return
+        with self._gate:
+            for operation in self._operations:
+                operation.fail(Interrupted("the Store was closed"))
+            self._closed = True
+            ended = self._gate.wait_for(lambda: not self._writers, GRACE_SECONDS) if self._writers else True
+        self.network.close()
+        if not ended:
+            with self._gate:
+                self._gate.wait_for(lambda: not self._writers, GRACE_SECONDS)
+        self.pipeline.close()
+        self.journal.close()
+
+    def forget_after_fork(self) -> None:
+        """In a forked child: close its copies of descriptors; the parent's store is untouched."""
+        self.journal.forget_after_fork()
+
+
+def _after_fork() -> None:
+    for session in list(_OPEN):
+        session.forget_after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,196 @@
+"""Where a value's bytes come from: memory, a file read by position, or a stream read once, in order."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, BinaryIO
+
+from .errors import LocalIOError, PermissionRefused, SourceChanged, SourceNotFound
+
+SourceLike = bytes | bytearray | memoryview | os.PathLike[str] | BinaryIO | Iterable[bytes]
+
+
+class BytesSource:
+    """Bytes in memory; read without a copy."""
+
+    def __init__(self, data: Any) -> None:
+        view = memoryview(data)
+        self._view = view.cast("B") if view.contiguous else memoryview(bytes(view))
+        self.size = len(self._view)
+        self.origin: Mapping[str, Any] | None = None
+
+    def read(self, offset: int, buffer: memoryview) -> memoryview:
+        """``len(buffer)`` bytes from ``offset``, perhaps not in ``buffer``."""
+        return self._view[offset : offset + len(buffer)]
+
+    def check_unchanged(self) -> None:
+        """Memory is the caller's to keep still."""
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+class FileSource:
+    """A regular file. Opened at the first read and closed after the last, so any number can wait in one put."""
+
+    def __init__(self, path: os.PathLike[str]) -> None:
+        self._path = os.fspath(path)
+        self._lock = threading.Lock()  # guards _fd
+        self._fd: int | None = None
+        with _translated(self._path):
+            found = os.stat(self._path)
+        if not stat.S_ISREG(found.st_mode):
+            raise SourceNotFound(f"{self._path}: not a regular file")
+        self._identity = _identity(found)
+        self.size = found.st_size
+        self.origin: Mapping[str, Any] | None = {"path": os.path.abspath(self._path)}
+
+    def read(self, offset: int, buffer: memoryview) -> memoryview:
+        """Fill ``buffer`` from ``offset``; ``SourceChanged`` when the file ends before."""
+        fd, done = self._open(), 0
+        with _translated(self._path):
+            while done < len(buffer):
+                count = os.preadv(fd, [buffer[done:]], offset + done)
+                if count == 0:
+                    raise self._changed()
+                done += count
+        return buffer
+
+    def check_unchanged(self) -> None:
+        """``SourceChanged`` when size, mtime or inode are not what they were when the put began."""
+        fd = self._open()
+        if _identity(os.fstat(fd)) != self._identity:
+            raise self._changed()
+
+    def close(self) -> None:
+        """Close the file; safe to repeat."""
+        with self._lock:
+            fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+
+    def _open(self) -> int:
+        with self._lock:
+            if self._fd is None:
+                with _translated(self._path):
+                    self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+            return self._fd
+
+    def _changed(self) -> SourceChanged:
+        return SourceChanged(f"{self._path}: changed while it was read; nothing was published, put it again")
+
+
+class StreamSource:
+    """A binary file or an iterable of bytes, read once on the caller's thread."""
+
+    size: int | None = None
+
+    def __init__(self, stream: Any, *, owned: bool = False) -> None:
+        self._stream = stream
+        self._owned = owned
+        self.origin: Mapping[str, Any] | None = None
+
+    def chunks(self, chunk_size: int) -> Iterator[bytes]:
+        """Chunks of ``chunk_size`` bytes, a shorter one last, none empty."""
+        pieces = _file_pieces(self._stream, chunk_size) if hasattr(self._stream, "read") else _iterable_pieces(self._stream)
+        held = bytearray()
+        for piece in pieces:
+            if len(piece) == chunk_size and not held:
+                yield bytes(piece)
+                continue
+            held += piece
+            while len(held) >= chunk_size:
+                yield bytes(memoryview(held)[:chunk_size])
+                del held[:chunk_size]
+        if held:
+            yield bytes(held)
+
+    def read(self, offset: int, buffer: memoryview) -> memoryview:
+        """A stream cannot be read by position: its chunks are held by the upload until they are sealed."""
+        raise AssertionError(f"a stream was asked for {len(buffer)} bytes at {offset}")
+
+    def check_unchanged(self) -> None:
+        """A stream was read once, to its end: it is what was read."""
+
+    def close(self) -> None:
+        """Close what ``open_source`` opened; any other stream is the caller's."""
+        if self._owned:
+            self._stream.close()
+
+
+Source = BytesSource | FileSource | StreamSource
+
+
+def open_source(source: object) -> Source:
+    """The Source for whatever ``put`` takes; ``TypeError`` says what to pass instead of a ``str``."""
+    if isinstance(source, str):
+        raise TypeError("a str is not a source: pass Path(...) for a file, or text.encode() for its bytes")
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return BytesSource(source)
+    if isinstance(source, os.PathLike):
+        return _open_path(source)
+    if isinstance(source, io.TextIOBase):
+        raise TypeError("a text file is not a source: open it in binary mode ('rb')")
+    if not hasattr(source, "read"):
+        try:
+            return BytesSource(source)
+        except TypeError:
+            pass
+        if not isinstance(source, Iterable):
+            raise TypeError(f"{type(source).__name__} is not a source: pass bytes, a path, a binary file or an iterable of bytes")
+    return StreamSource(source)
+
+
+def _open_path(path: os.PathLike[str]) -> Source:
+    with _translated(os.fspath(path)):
+        mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise SourceNotFound(f"{os.fspath(path)}: is a directory; a directory is stored with -r")
+    if stat.S_ISREG(mode):
+        return FileSource(path)
+    return StreamSource(open(path, "rb", buffering=0), owned=True)
+
+
+def _file_pieces(stream: Any, chunk_size: int) -> Iterator[bytes]:
+    while True:
+        piece = stream.read(chunk_size)
+        if piece is None:
+            raise BlockingIOError("the source is not ready: it is in non-blocking mode")
+        if isinstance(piece, str):
+            raise TypeError("the source returns text: open it in binary mode ('rb')")
+        if not piece:
+            return
+        yield piece
+
+
+def _iterable_pieces(stream: Iterable[Any]) -> Iterator[memoryview]:
+    for piece in stream:
+        if isinstance(piece, (str, int)):
+            raise TypeError(f"the source yields {type(piece).__name__}, not bytes")
+        yield memoryview(piece).cast("B")
+
+
+def _identity(found: os.stat_result) -> tuple[int, int, int, int]:
+    return found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev
+
+
+class _translated:  # noqa: N801 - reads as a statement
+    """Operating system errors about a source file, as ours."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, PermissionError):
+            raise PermissionRefused(f"{self._path}: {error.strerror}; make it readable: chmod u+r {self._path}") from error
+        if isinstance(error, (FileNotFoundError, NotADirectoryError, IsADirectoryError)):
+            raise SourceNotFound(f"{self._path}: {error.strerror}") from error
+        if isinstance(error, OSError):
+            raise LocalIOError(f"{self._path}: {error.strerror}") from error

@@ -1,0 +1,286 @@
+"""``Store``: a private, mutable mapping from names to bytes on storage that is not trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, TypeVar, overload
+
+from . import checking, creating, putting, removing
+from .config import default_home as _default_home
+from .config import read_config
+from .entries import check_key, check_prefix, detail_of, entry_of, pending_of, under, value_of
+from .errors import AnthillError, InvalidArgument, KeyNotFound
+from .events import Confirm, OnEvent
+from .keys import read_key_file
+from .putting import PutOptions
+from .reader import OnProgress, Reader
+from .session import Session
+from .settings import Settings, resolve
+from .sources import SourceLike
+from .summaries import CheckReport, Entry, Pending, ResumeReport, Usage
+
+D = TypeVar("D")
+
+
+def default_home() -> Path:
+    """Where a store is when nothing names another place: ``$ANTHILL_HOME``, else the user data directory."""
+    return _default_home()[0]
+
+
+class Store(MutableMapping[str, bytes]):
+    """An open store. From many threads, not across ``fork``; every error is an ``AnthillError`` with ``exit_code``.
+
+    Mutations of different keys run at once and share pads and syncs; those of one key keep their order. ``in``,
+    ``len``, iteration, ``clear`` and ``==`` (identity) read the index only.
+    """
+
+    def __init__(self, session: Session) -> None:
+        """Use ``Store.open`` or ``Store.create``."""
+        self._session = session
+        self._reader = Reader(session)
+
+    @classmethod
+    def create(
+        cls,
+        home: str | Path | None = None,
+        *,
+        network: str | None = None,
+        key_file: Path | None = None,
+        slot: int = 0,
+        pad_size: int | None = None,
+        passphrase: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Store:
+        """Make a store and open it. ``network``: a URL, None for a directory inside the home. ``pad_size`` in bytes. An
+        existing ``key_file`` is used, never overwritten; ``passphrase`` wraps a new one, or opens the existing one."""
+        place = default_home() if home is None else Path(home).absolute()
+        creating.create(
+            place,
+            network=network,
+            key_file=key_file,
+            slot=slot,
+            pad_size=pad_size,
+            passphrase=passphrase,
+            settings=settings,
+        )
+        return cls.open(place, passphrase=passphrase)
+
+    @classmethod
+    def open(
+        cls,
+        home: str | Path | None = None,
+        *,
+        passphrase: str | None = None,
+        lock_wait: float = 0.0,
+        read_only: bool = False,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Store:
+        """Open a store. ``lock_wait``: seconds a mutation waits for another process's lock. ``settings`` override the
+        environment and ``config.json``. Nothing is locked, and no thread runs, until a mutation needs it."""
+        place, why = _default_home() if home is None else (Path(home).absolute(), "it was named")
+        config = read_config(place, why)
+        resolved = resolve(config.settings, settings)
+        key = read_key_file(config.key_path(place), passphrase)
+        network = creating.connect(place, config, resolved)
+        return cls(Session(place, config, key, resolved, network, lock_wait=lock_wait, read_only=read_only))
+
+    def close(self) -> None:
+        """Close the store. Mutations running in other threads are stopped and get 5 seconds. Safe to repeat."""
+        self._session.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def home(self) -> Path:
+        return self._session.home
+
+    @property
+    def key_path(self) -> Path:
+        """The key file: losing it loses everything."""
+        return self._session.config.key_path(self.home)
+
+    @property
+    def network_url(self) -> str:
+        return self._session.config.network
+
+    @property
+    def settings(self) -> Settings:
+        return self._session.settings
+
+    # -- putting
+
+    def put(
+        self,
+        key: str,
+        source: SourceLike,
+        *,
+        if_absent: bool = False,
+        confirm: Confirm | None = None,
+        on_event: OnEvent | None = None,
+        max_pads: int | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> Entry:
+        """Store the bytes of ``source`` (bytes-like, a path, a binary file, an iterable of bytes) under ``key``; when it
+        returns they survive power loss. A failed put leaves the old value; the same put again resumes."""
+        options = PutOptions(if_absent, confirm, on_event, max_pads, {key: attributes} if attributes else None)
+        return putting.put_many(self._session, [(key, source)], options)[key]
+
+    def put_many(
+        self,
+        items: Mapping[str, SourceLike] | Iterable[tuple[str, SourceLike]],
+        *,
+        if_absent: bool = False,
+        confirm: Confirm | None = None,
+        on_event: OnEvent | None = None,
+        max_pads: int | None = None,
+        attributes: Mapping[str, Mapping[str, Any]] | None = None,
+        on_source_error: Callable[[str, AnthillError], object] | None = None,
+    ) -> dict[str, Entry]:
+        """Store many values in one pipeline, small ones packed together; each is published on its own. On failure the
+        error's ``published`` has those that were. ``on_source_error`` hears of a source that cannot be read or that
+        changed (perhaps on a worker's thread), and the others go on without it."""
+        options = PutOptions(if_absent, confirm, on_event, max_pads, attributes, on_source_error)
+        return putting.put_many(self._session, items, options)
+
+    def pending(self) -> list[Pending]:
+        """Interrupted puts, in byte order of their keys."""
+        return [pending_of(key, pending) for key, pending in sorted(self._session.index().pending_uploads.items())]
+
+    def resume(self, *keys: str, confirm: Confirm | None = None, on_event: OnEvent | None = None) -> ResumeReport:
+        """Finish interrupted puts (all when none is named) whose source file can be read; the report names the others."""
+        return putting.resume(self._session, keys, confirm=confirm, on_event=on_event)
+
+    def abandon(self, *keys: str) -> list[str]:
+        """Give interrupted puts up (all when none is named) and free their pads; their keys."""
+        return removing.abandon(self._session, keys)
+
+    def reserve(self, count: int, *, confirm: Confirm | None = None, on_event: OnEvent | None = None) -> int:
+        """Reserve ``count`` pads ahead of need; how many were."""
+        return putting.reserve(self._session, count, confirm=confirm, on_event=on_event)
+
+    def trim(self, *, on_event: OnEvent | None = None) -> int:
+        """Empty all free pads on the network; how many."""
+        return removing.trim(self._session, on_event)
+
+    # -- getting
+
+    @overload
+    def get(self, key: str) -> bytes | None: ...
+    @overload
+    def get(self, key: str, default: D) -> bytes | D: ...
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value, or ``default`` when there is none."""
+        try:
+            return self[key]
+        except KeyNotFound:
+            return default
+
+    def get_into(
+        self,
+        key: str,
+        destination: str | Path | BinaryIO,
+        *,
+        offset: int = 0,
+        length: int | None = None,
+        overwrite: bool = True,
+        on_progress: OnProgress | None = None,
+    ) -> Entry:
+        """Write the value, or ``length`` bytes of it from ``offset``, to a path (beside it, verified, synced, renamed) or
+        to a binary file, in constant memory. ``on_progress(bytes done, bytes in all)`` runs on the calling thread."""
+        check_key(key)
+        if isinstance(destination, (str, Path)):
+            value = self._reader.into_file(
+                key, Path(destination), offset=offset, length=length, overwrite=overwrite, on_progress=on_progress
+            )
+        else:
+            value = self._reader.into_stream(key, destination, offset=offset, length=length, on_progress=on_progress)
+        return entry_of(key, value)
+
+    def entries(self, prefix: str = "") -> list[Entry]:
+        """Values in byte order of their keys: the key ``prefix`` and all below it; ``''`` means all."""
+        wanted = check_prefix(prefix)
+        values = self._session.index().values
+        return [entry_of(key, values[key]) for key in sorted(values) if under(wanted, key)]
+
+    def stat(self, key: str) -> Entry:
+        """One value in full, with its blocks."""
+        return detail_of(key, value_of(self._session.index(), check_key(key)))
+
+    # -- removing
+
+    def delete(self, *keys: str, ignore_missing: bool = False) -> list[str]:
+        """Remove values, all or none; those that were there. ``RewriteFailed``: they are removed, but old manifests
+        are left on the network for later runs."""
+        return removing.delete(self._session, keys, ignore_missing=ignore_missing)
+
+    def delete_prefix(self, prefix: str) -> list[str]:
+        """Remove the key and all keys below it; ``''`` is refused: use ``clear``."""
+        if not prefix:
+            raise InvalidArgument("an empty prefix would remove everything")
+        return removing.delete_prefix(self._session, check_prefix(prefix))
+
+    def rename(self, old: str, new: str, *, force: bool = False) -> Entry:
+        """Give a value another name; ``force`` replaces a value that is there."""
+        return removing.rename(self._session, old, new, force=force)
+
+    # -- questions
+
+    def usage(self) -> Usage:
+        """The store in numbers."""
+        session, index = self._session, self._session.index()
+        if not session.mutating_now:
+            session.allocator.load()
+        pads, size, fill = session.allocator.get_storage_and_pad_summary()
+        facts = session.config.facts
+        return Usage(pads, size, len(index.values), session.config.network, session.config.slot, facts, fill)
+
+    def check(
+        self, prefix: str = "", *, read_data: bool = False, sample: float | None = None, seed: int | None = None
+    ) -> CheckReport:
+        """Prove the index and the memory map; with ``read_data`` read and open every block below ``prefix``, with
+        ``sample`` that random percentage of them."""
+        if sample is not None and not 0 <= sample <= 100:
+            raise InvalidArgument(f"sample {sample} is not between 0 and 100 percent")
+        return checking.check(self._session, check_prefix(prefix), read_data=read_data, sample=sample, seed=seed)
+
+    # -- MutableMapping
+
+    def __getitem__(self, key: str) -> bytes:
+        return self._reader.get(check_key(key))
+
+    def __setitem__(self, key: str, value: bytes) -> None:
+        self.put(key, value)
+
+    def __delitem__(self, key: str) -> None:
+        self.delete(key)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._session.index().values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._session.index().values))
+
+    def __len__(self) -> int:
+        return len(self._session.index().values)
+
+    def clear(self) -> None:
+        """Remove every value, in one step."""
+        removing.delete_prefix(self._session, "")
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        return f"<Store {self.home} on {self.network_url}>"

@@ -1,0 +1,206 @@
+"""Units of the upload stage that have a pad, or a stretch of source, to themselves."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from .committer import Committer, committed_record
+from .image import TableEntry, finish_image
+from .index import encode
+from .networks.base import calling
+from .operation import Operation, describe_failure
+from .reading import compare, read_chunk
+from .space import HEADER_SIZE
+from .uploads import Upload
+
+
+class Flow(Protocol):
+    """What a unit tells the allocator."""
+
+    def reads_done(self, upload: Upload) -> None:
+        """Every chunk before the tail was read."""
+
+    def source_failed(self, upload: Upload, error: BaseException) -> None:
+        """The source of one upload cannot be read."""
+
+    def found_changed(self, upload: Upload, chunks: list[int]) -> None:
+        """These full chunks differ from what is stored and must be sent."""
+
+    def unit_over(self, operation: Operation) -> None:
+        """One of its windowed units has ended; the next may be queued."""
+
+
+class ChunkUnit:
+    """One full chunk into one empty pad."""
+
+    def __init__(self, flow: Flow, committer: Committer, upload: Upload, chunk: int) -> None:
+        self._flow, self._committer, self._upload, self._chunk = flow, committer, upload, chunk
+
+    @property
+    def operation(self) -> Operation:
+        return self._upload.operation
+
+    def run(self) -> None:
+        supply = self._committer.supply
+        if self._upload.stopped:
+            supply.forgo(self)
+        elif (pad := supply.take(self)) is None:
+            return  # queued again
+        else:
+            with calling(self.operation.call):
+                self._try(pad)
+        self._flow.unit_over(self.operation)
+        self.operation.leave()
+
+    def _try(self, pad: int) -> None:
+        upload, supply = self._upload, self._committer.supply
+        try:
+            try:
+                length, fingerprint, counter = self._seal(pad)
+            except BaseException as error:  # noqa: BLE001 - the operation carries it to its caller
+                supply.give_back(pad)
+                self._flow.source_failed(upload, error)
+                return
+            if upload.stopped:
+                supply.give_back(pad)
+            else:
+                self._send(pad, length, fingerprint, counter)
+        except BaseException as error:  # noqa: BLE001 - as above
+            address = self._committer.pads.name(pad).address
+            upload.operation.fail(describe_failure(error, step="write", key=upload.key, pad=address))
+
+    def _seal(self, pad: int) -> tuple[int, bytes, int]:
+        """Read, fingerprint and seal into the thread's image buffer; (image length, fingerprint, counter)."""
+        upload, committer = self._upload, self._committer
+        committer.begin(upload)
+        plain = read_chunk(committer, upload, self._chunk)
+        fingerprint = committer.pads.sealer.fingerprint(plain)
+        image, counter = committer.buffers.image, committer.counter(pad) + 1
+        sealed = committer.pads.sealer.seal_block(upload.data_id, self._chunk, plain, fingerprint, image[HEADER_SIZE:])
+        length = finish_image(
+            committer.pads.sealer,
+            committer.pads.name(pad).address,
+            image,
+            counter=counter,
+            end=HEADER_SIZE + sealed,
+            run_id=committer.journal.index.run_id,
+            entries=[TableEntry(upload.data_id, self._chunk, HEADER_SIZE, sealed)],
+            manifests=[],
+        )
+        return length, fingerprint, counter
+
+    def _send(self, pad: int, length: int, fingerprint: bytes, counter: int) -> None:
+        upload, committer = self._upload, self._committer
+        try:
+            committer.announce(pad)
+            self._release_held()
+            digest = committer.send(pad, committer.buffers.image[:length], counter)
+        except BaseException:
+            if pad not in committer.supply.doubts:
+                committer.supply.give_back(pad)
+            raise
+        upload.operation.transferred(upload.chunk_size, length)
+        sealed = committer.supply.map.full_length
+        block = [encode(upload.data_id), self._chunk, HEADER_SIZE, sealed, encode(fingerprint)]
+        record = committed_record(pad, counter, digest, blocks=[block], added=[], dropped=None, blank=False)
+        self._commit(pad, record)
+
+    def _release_held(self) -> None:
+        """Sealed: a stream's chunk is not needed any more, and the tail may be once all are read."""
+        upload = self._upload
+        with upload.space_free:
+            upload.held.pop(self._chunk, None)
+            upload.space_free.notify_all()
+        if upload.read_over():
+            self._flow.reads_done(upload)
+
+    def _commit(self, pad: int, record: list[object]) -> None:
+        upload, committer = self._upload, self._committer
+        last = upload.remaining == 1
+        records = [record, self._publish()] if last else [record]
+        committer.commit(pad, records, lambda: committer.supply.map.fill(pad))
+        upload.operation.pad_committed()
+        with upload.lock:
+            upload.remaining -= 1
+            over = upload.remaining == 0
+        if over and not last:
+            committer.record([self._publish()])
+        if over:
+            upload.finish()
+
+    def _publish(self) -> list[object]:
+        placement = self._upload.placement
+        assert placement is not None
+        assert placement.space.number is not None
+        return self._upload.publish_record(placement.space.number)
+
+
+class ScanUnit:
+    """Some chunks compared with what is stored already."""
+
+    def __init__(self, flow: Flow, committer: Committer, upload: Upload, chunks: list[int]) -> None:
+        self._flow, self._committer, self._upload, self._chunks = flow, committer, upload, chunks
+
+    @property
+    def operation(self) -> Operation:
+        return self._upload.operation
+
+    def run(self) -> None:
+        upload = self._upload
+        try:
+            if not upload.stopped:
+                self._flow.found_changed(upload, [chunk for chunk in self._chunks if self._changed(chunk)])
+                if upload.read_over(len(self._chunks)):
+                    self._flow.reads_done(upload)
+        except BaseException as error:  # noqa: BLE001 - the operation carries it to its caller
+            self._flow.source_failed(upload, error)
+        self._flow.unit_over(self.operation)
+        self.operation.leave()
+
+    def _changed(self, chunk: int) -> bool:
+        """True for a full chunk that must be sent; a changed remainder is left to the tail."""
+        upload = self._upload
+        plain = read_chunk(self._committer, upload, chunk)
+        return compare(upload, chunk, self._committer.pads.sealer.fingerprint(plain), len(plain))
+
+
+class BlankUnit:
+    """An empty image in place of a dead one, so that nothing of a removed value stays on the network."""
+
+    def __init__(self, committer: Committer, pad: int, operation: Operation) -> None:
+        self._committer, self._pad, self.operation = committer, pad, operation
+
+    def run(self) -> None:
+        supply = self._committer.supply
+        with supply.lock:
+            mine = supply.spare() and not self.operation.stop.is_set() and supply.map.take_empty(self._pad)
+        if mine:
+            try:
+                with calling(self.operation.call):
+                    self._send()
+            except BaseException as error:  # noqa: BLE001 - the operation carries it to its caller
+                if self._pad not in supply.doubts:
+                    supply.give_back(self._pad)
+                address = self._committer.pads.name(self._pad).address
+                self.operation.fail(describe_failure(error, step="write", pad=address))
+        self.operation.leave()
+
+    def _send(self) -> None:
+        committer, pad = self._committer, self._pad
+        committer.announce(pad)
+        image, counter = committer.buffers.image, committer.counter(pad) + 1
+        length = finish_image(
+            committer.pads.sealer,
+            committer.pads.name(pad).address,
+            image,
+            counter=counter,
+            end=HEADER_SIZE,
+            run_id=committer.journal.index.run_id,
+            entries=[],
+            manifests=[],
+        )
+        digest = committer.send(pad, image[:length], counter)
+        self.operation.transferred(0, length)
+        record = committed_record(pad, counter, digest, blocks=[], added=[], dropped=None, blank=True)
+        committer.commit(pad, [record], lambda: committer.supply.map.blank(pad))
+        self.operation.pad_committed()

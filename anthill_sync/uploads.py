@@ -1,0 +1,245 @@
+"""``Upload``: one value on its way to its pads. State and decisions; no I/O but the journal record of its begin."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from enum import IntEnum
+from typing import Any
+
+from .image import SPAN_SIZE, Manifest, manifest_size
+from .index import Record, encode
+from .memory_map import Placement
+from .operation import Operation
+from .sources import Source
+from .values import NO_FINGERPRINT, Block, Pending, Range, Span, Value
+
+Known = tuple["Origin", bytes]  # where an equal chunk may lie already, and its fingerprint
+
+
+class Origin(IntEnum):
+    """Where a chunk of the new value comes from."""
+
+    SENT = 0  # sealed by this attempt
+    CARRIED = 1  # stays where the published value has it
+    KEPT = 2  # committed by an earlier attempt of the same put
+
+
+class Upload:
+    """One value of one operation. ``lock`` guards everything that changes here; it is taken before the journal's
+    and never together with the memory map's."""
+
+    def __init__(
+        self,
+        operation: Operation,
+        key: str,
+        data_id: bytes,
+        *,
+        version: int,
+        size: int | None,
+        chunk_size: int,
+        attributes: Mapping[str, Any] | None,
+        old: Value | None,
+        pending: Pending | None,
+    ) -> None:
+        self.operation, self.key, self.data_id, self.version = operation, key, data_id, version
+        self.size, self.chunk_size, self.attributes = size, chunk_size, attributes or None
+        self.old, self.pending = old, pending
+        self.lock = threading.Lock()
+        self.space_free = threading.Condition(self.lock)  # a chunk of the stream was sealed
+        self.source: Source | None = None
+        self.modified = 0
+        self.origins = bytearray(self.chunks(size)) if size is not None else bytearray()  # one Origin per chunk
+        self.sends: deque[int] = deque()  # full chunks to send, not queued yet
+        self.scans: deque[int] = deque()  # chunks to compare, not queued yet
+        self.held: dict[int, bytes] = {}  # chunks of a stream, read ahead
+        self.unread = 1  # chunks still to be read before the tail, +1 until all are known
+        self.remaining = 1  # images still to be committed, the tail's last
+        self.begun = False  # the pending entry names this attempt
+        self.dropped = False  # skipped: its source failed and the others go on
+        self.placement: Placement | None = None  # of remainder and manifest
+        self.tail_chunk: int | None = None  # the remainder, when it is sent
+        self.inline: list[Any] = []  # the remainder's block, for a put of one image
+        self.resealed: dict[int, Block] = {}  # carried-over full chunks that are sealed anew for a shorter manifest
+        self.streamed = size is None
+        self.done = False
+        self.unchanged = False  # identical to the published value: nothing was sent
+
+    def chunks(self, size: int) -> int:
+        """Chunks of a value of ``size`` bytes."""
+        return -(-size // self.chunk_size)
+
+    @property
+    def stopped(self) -> bool:
+        return self.dropped or self.operation.stop.is_set()
+
+    def known(self, chunk: int) -> list[Known]:
+        """Where this chunk might lie already, an earlier attempt's block first."""
+        pending = self.pending.blocks.get(chunk) if self.pending else None
+        found = [(Origin.KEPT, pending.fingerprint)] if pending else []
+        if self.old is not None and chunk < self.old.chunks:
+            found += [(Origin.CARRIED, block.fingerprint) for _, block in self.old.range(chunk, chunk + 1)]
+        return [(origin, fingerprint) for origin, fingerprint in found if fingerprint != NO_FINGERPRINT]
+
+    def plan(self, total: int) -> None:
+        """Sort the chunks of a source of known size into those to compare and those to send."""
+        full = total if self.size is None else self.size // self.chunk_size
+        if self.old is None and self.pending is None:
+            self.sends.extend(range(full))
+        else:
+            for chunk in range(total):
+                if self.known(chunk):
+                    self.scans.append(chunk)
+                elif chunk < full:
+                    self.sends.append(chunk)
+        self.unread += len(self.sends) + len(self.scans)
+        self.remaining += len(self.sends)
+
+    def add_send(self, chunk: int, *, read: bool = False) -> None:
+        """One more full chunk must be sent; ``read``: it still has to be read for that. Under ``lock``."""
+        self.origins[chunk] = Origin.SENT
+        self.sends.append(chunk)
+        self.unread += int(read)
+        self.remaining += 1
+
+    def chunk_length(self, chunk: int) -> int:
+        """Plaintext bytes of a chunk."""
+        assert self.size is not None
+        return min(self.chunk_size, self.size - chunk * self.chunk_size)
+
+    def finish(self, *, unchanged: bool = False) -> None:
+        """The value is published, or was already the same."""
+        self.done, self.unchanged = True, unchanged
+        if self.source is not None:
+            self.source.close()
+        assert self.size is not None
+        self.operation.completed(self.key, self.size, len(self.origins))
+
+    def reseal(self, chunks: Iterable[int]) -> int:
+        """Send these carried-over chunks too; how many of them are full ones, which need a pad each."""
+        full = 0
+        with self.lock:
+            for chunk in chunks:
+                block = self._block(chunk, self.origins[chunk])
+                self.origins[chunk] = Origin.SENT
+                self.operation.resent(self.chunk_length(chunk))
+                if self.chunk_length(chunk) == self.chunk_size:
+                    self.resealed[chunk] = block
+                    self.add_send(chunk, read=True)
+                    full += 1
+        return full
+
+    def read_over(self, count: int = 1) -> bool:
+        """``count`` chunks were read; True when that was the last one before the tail."""
+        with self.lock:
+            self.unread -= count
+            return self.unread == 0
+
+    def spans(self) -> list[Span]:
+        """The spans of the new value's manifest."""
+        if not any(self.origins):
+            return [Span(self.data_id, 0, len(self.origins))] if self.origins else []
+        spans: list[Span] = []
+        for chunk, origin in enumerate(self.origins):
+            data_id = self._data_id(chunk, origin)
+            if spans and spans[-1].data_id == data_id:
+                spans[-1] = spans[-1]._replace(chunks=spans[-1].chunks + 1)
+            else:
+                spans.append(Span(data_id, chunk, 1))
+        return spans
+
+    def _data_id(self, chunk: int, origin: int) -> bytes:
+        return self.data_id if origin == Origin.SENT else self._block(chunk, origin).data_id
+
+    def _block(self, chunk: int, origin: int) -> Block:
+        """The stored block of a chunk that is carried over."""
+        if origin == Origin.KEPT and self.pending is not None:
+            block = self.pending.blocks.get(chunk)
+        else:
+            assert self.old is not None
+            block = next(self.old.range(chunk, chunk + 1))[1]
+        assert block is not None
+        return block
+
+    def same_as_old(self) -> bool:
+        """True when the published value has exactly these bytes and attributes."""
+        old = self.old
+        if old is None or self.pending is not None or (old.size, old.attributes or None) != (self.size, self.attributes):
+            return False
+        return len(self.origins) == old.chunks and self.origins.count(Origin.CARRIED) == old.chunks
+
+    def too_many_spans(self, spans: list[Span], limit: int) -> list[int]:
+        """Carried-over chunks to seal anew so that the manifest stays below ``limit`` bytes: those of the shortest
+        spans first, down to three quarters of the limit, so that not every update pays for it."""
+        allowed = (limit - manifest_size(self.key, self.attributes, 0)) // SPAN_SIZE
+        if len(spans) <= allowed:
+            return []
+        short = heapq.nsmallest(max(1, len(spans) - allowed * 3 // 4), self._carried(spans), key=lambda span: span.chunks)
+        return [chunk for span in short for chunk in range(span.first, span.first + span.chunks)]
+
+    def _carried(self, spans: Iterable[Span]) -> Iterable[Span]:
+        return (span for span in spans if span.data_id != self.data_id)
+
+    def carried(self) -> list[Range]:
+        """Ranges of chunks that stay where the published value has them."""
+        found: list[Range] = []
+        for origin, run in itertools.groupby(enumerate(self.origins), key=lambda pair: pair[1]):
+            if origin == Origin.CARRIED:
+                chunks = [chunk for chunk, _ in run]
+                found.append((chunks[0], len(chunks)))
+        return found
+
+    def uses_pending(self) -> bool:
+        """True when the pending entry holds blocks of the new value."""
+        return self.begun or bool(self.origins.count(Origin.KEPT))
+
+    def manifest(self) -> Manifest:
+        """The manifest of the new value."""
+        assert self.size is not None
+        self.modified = time.time_ns()
+        return Manifest(self.key, self.size, self.version, self.modified, self.attributes, self.spans())
+
+    # -- records
+
+    def begin_record(self) -> Record:
+        """The pending entry, or one more attempt of it."""
+        total = None if self.size is None else len(self.origins)
+        origin = self.source.origin if self.source else None
+        return ["begin", self.key, encode(self.data_id), total, origin, time.time_ns(), self.attributes]
+
+    def publish_record(self, pad: int) -> Record:
+        """The one record that makes the new value the current one; ``pad`` holds its manifest."""
+        inline = None if self.uses_pending() else self.inline
+        head = ["publish", self.key, self.size, self.version, self.modified, self.attributes, pad]
+        return [*head, inline, self.carried(), len(self.origins)]
+
+
+class Rename(Upload):
+    """A value that gets another name: a manifest without any block. ``rewrite`` are the pads of the old manifests."""
+
+    def __init__(
+        self, operation: Operation, old_key: str, key: str, value: Value, *, version: int, spans: list[Span], rewrite: list[int]
+    ) -> None:
+        super().__init__(
+            operation,
+            key,
+            b"",
+            version=version,
+            size=0,
+            chunk_size=1,
+            attributes=value.attributes,
+            old=None,
+            pending=None,
+        )
+        self.old_key, self._value, self._spans, self._rewrite = old_key, value, spans, rewrite
+
+    def manifest(self) -> Manifest:
+        self.modified = time.time_ns()
+        return Manifest(self.key, self._value.size, self.version, self.modified, self.attributes, self._spans)
+
+    def publish_record(self, pad: int) -> Record:
+        return ["rename", self.old_key, self.key, self.version, self.modified, pad, self._rewrite]

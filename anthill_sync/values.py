@@ -1,0 +1,166 @@
+"""What the index keeps of a value: packed, immutable when published, growing while pending. Pure.
+
+One block is 32 packed bytes in memory and in the snapshot (``BLOCK``), so a value of a million chunks costs
+32 MB and no Python object per block.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+BLOCK = struct.Struct("<IIII16s")  # pad, offset, length (0: no block), index into data_ids, fingerprint
+DATA_ID_SIZE = 16
+NO_FINGERPRINT = bytes(16)  # after a recovery: unknown, never equal to a chunk's
+
+Extent = tuple[int, int, int]  # pad number, offset, length
+Range = tuple[int, int]  # first, count
+
+
+class Block(NamedTuple):
+    """One sealed chunk: where it lies, which attempt sealed it, and its plaintext's fingerprint."""
+
+    pad: int
+    offset: int
+    length: int
+    data_id: bytes
+    fingerprint: bytes
+
+    @property
+    def extent(self) -> Extent:
+        return self.pad, self.offset, self.length
+
+
+class Span(NamedTuple):
+    """Consecutive chunks sealed under one data id."""
+
+    data_id: bytes
+    first: int
+    chunks: int
+
+
+class BlockList:
+    """Blocks by chunk number; absent ones have length 0."""
+
+    __slots__ = ("_ids", "_packed", "_references")
+
+    def __init__(self, packed: bytes | bytearray = b"", ids: Iterable[bytes] = ()) -> None:
+        self._packed = bytearray(packed)
+        self._ids = list(ids)
+        self._references = {data_id: reference for reference, data_id in enumerate(self._ids)}
+
+    def __len__(self) -> int:
+        return len(self._packed) // BLOCK.size
+
+    def get(self, chunk: int) -> Block | None:
+        """The block of ``chunk``, or None."""
+        if chunk >= len(self):
+            return None
+        return unpack_block(self._packed, chunk, self._ids)
+
+    def set(self, chunk: int, block: Block) -> None:
+        """Put ``block`` at ``chunk``, growing as needed."""
+        missing = (chunk + 1) * BLOCK.size - len(self._packed)
+        if missing > 0:
+            self._packed.extend(bytes(missing))
+        BLOCK.pack_into(self._packed, chunk * BLOCK.size, *block[:3], self._reference(block.data_id), block.fingerprint)
+
+    def clear(self, chunk: int) -> None:
+        """Take the block of ``chunk`` out."""
+        self._packed[chunk * BLOCK.size : (chunk + 1) * BLOCK.size] = bytes(BLOCK.size)
+
+    def done(self) -> int:
+        """How many blocks are present."""
+        return sum(1 for _, _, length, _, _ in BLOCK.iter_unpack(self._packed) if length)
+
+    def blocks(self) -> Iterator[tuple[int, Block]]:
+        """Every present (chunk, block)."""
+        for chunk, (pad, offset, length, reference, fingerprint) in enumerate(BLOCK.iter_unpack(self._packed)):
+            if length:
+                yield chunk, Block(pad, offset, length, self._ids[reference], fingerprint)
+
+    def packed(self) -> tuple[bytes, bytes]:
+        """(blocks, data ids), both packed."""
+        return bytes(self._packed), b"".join(self._ids)
+
+    def _reference(self, data_id: bytes) -> int:
+        if data_id not in self._references:
+            self._references[data_id] = len(self._ids)
+            self._ids.append(data_id)
+        return self._references[data_id]
+
+
+def split_ids(packed: bytes) -> list[bytes]:
+    """Data ids from their concatenation."""
+    return [packed[i : i + DATA_ID_SIZE] for i in range(0, len(packed), DATA_ID_SIZE)]
+
+
+def unpack_block(packed: bytes | bytearray, chunk: int, ids: list[bytes]) -> Block | None:
+    """Block number ``chunk`` of packed blocks, None when absent."""
+    pad, offset, length, reference, fingerprint = BLOCK.unpack_from(packed, chunk * BLOCK.size)
+    return Block(pad, offset, length, ids[reference], fingerprint) if length else None
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A published value."""
+
+    size: int  # plaintext bytes
+    version: int
+    modified: int  # nanoseconds since 1970, UTC
+    attributes: Mapping[str, Any] | None
+    manifest_pad: int  # pad whose image holds its manifest
+    data_ids: bytes  # packed
+    packed: bytes  # packed blocks, one per chunk, none absent
+
+    @property
+    def chunks(self) -> int:
+        return len(self.packed) // BLOCK.size
+
+    def range(self, first: int, stop: int) -> Iterator[tuple[int, Block]]:
+        """(chunk, block) of the chunks from ``first`` up to ``stop``."""
+        ids = split_ids(self.data_ids)
+        for chunk in range(first, stop):
+            block = unpack_block(self.packed, chunk, ids)
+            assert block is not None
+            yield chunk, block
+
+    def blocks(self) -> Iterator[Block]:
+        """Every block in order."""
+        return (block for _, block in self.range(0, self.chunks))
+
+    def spans(self) -> list[Span]:
+        """The spans its manifest names."""
+        return spans_of(block.data_id for block in self.blocks())
+
+    def pads(self) -> int:
+        """How many pads its blocks lie on."""
+        if self.chunks <= 1:
+            return self.chunks
+        return len({pad for pad, _, _, _, _ in BLOCK.iter_unpack(self.packed)})
+
+
+@dataclass(slots=True)
+class Pending:
+    """An interrupted or running put that needs more than one image."""
+
+    data_ids: list[bytes]  # one per attempt
+    total: int | None  # chunks; None for a stream
+    source: Mapping[str, Any] | None  # {"path": ...} of a source file that resume can open
+    started: int  # nanoseconds since 1970, UTC
+    attributes: Mapping[str, Any] | None = None
+    blocks: BlockList = field(default_factory=BlockList)
+    manifest: tuple[int, int, int] | None = None  # (pad, version, table bytes) of its committed manifest
+
+
+def spans_of(data_ids: Iterable[bytes]) -> list[Span]:
+    """Spans from the data id of every chunk in order."""
+    spans: list[Span] = []
+    for chunk, data_id in enumerate(data_ids):
+        if spans and spans[-1].data_id == data_id:
+            spans[-1] = spans[-1]._replace(chunks=spans[-1].chunks + 1)
+        else:
+            spans.append(Span(data_id, chunk, 1))
+    return spans
