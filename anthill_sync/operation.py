@@ -54,6 +54,7 @@ class Operation:
         self.backlog: deque[Any] = deque()  # uploads with chunks not queued yet; under the memory map's lock
         self.queued = 0  # of its windowed units; under the memory map's lock
         self._on_event = on_event
+        self._spaces: set[object] = set()  # shared pads that are counted in ``planned``
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._outstanding = 0
         self._uploading = False
@@ -90,6 +91,19 @@ class Operation:
         """``count`` more images will be committed."""
         with self.lock:
             self.planned += count
+
+    def expect_space(self, space: object) -> None:
+        """One more image, unless this shared pad is expected already."""
+        with self.lock:
+            if space not in self._spaces:
+                self._spaces.add(space)
+                self.planned += 1
+
+    def expect_bytes(self, size: int | None) -> None:
+        """``size`` more plaintext bytes; None: nobody knows how many."""
+        with self.lock:
+            unknown = size is None or self.total_bytes is None
+            self.total_bytes = None if unknown else (self.total_bytes or 0) + (size or 0)
 
     def requesting(self, count: int) -> None:
         """``count`` pads are being reserved."""

@@ -71,17 +71,17 @@ def _put(session: Session, index: MasterIndex, sources: Mapping[str, Source], op
     try:
         for key, source in sources.items():
             attributes = (options.attributes or {}).get(key)
-            work.append((session.allocator.plan(operation, key, source.size, attributes), source))
+            work.append((session.allocator.planner.plan(operation, key, source.size, attributes), source))
         _ask(session, operation, [upload for upload, _ in work], options)
         with session.operating(operation):
-            session.allocator.start(operation, [upload for upload, _ in work])
+            session.allocator.writer.start(operation, [upload for upload, _ in work])
             session.allocator.write_all(operation, work)
     except AnthillError as error:
         error.published = _entries(index, work, operation)
         raise
     finally:
-        session.allocator.forget([upload for upload, _ in work])
-    session.allocator.rewrite_left_over()
+        session.allocator.planner.forget([upload for upload, _ in work])
+    session.allocator.rewriter.rewrite_left_over()
     return _entries(index, work, operation)
 
 
@@ -110,7 +110,7 @@ def _ask(session: Session, operation: Operation, uploads: list[Upload], options:
 def question_for(session: Session, uploads: list[Upload], max_pads: int | None) -> ConfirmReservation:
     """The question for these plans. A stream's need is not known: it is what ``max_pads`` allows, else one pad."""
     allocator = session.allocator
-    exact, most = allocator.needed(uploads), allocator.at_most(uploads)
+    exact, most = allocator.planner.needed(uploads), allocator.planner.at_most(uploads)
     streamed = any(upload.streamed for upload in uploads)
     needed = max(most, max_pads or 1) if streamed else most
     pads, size, _ = allocator.get_storage_and_pad_summary()
@@ -139,7 +139,7 @@ def reserve(session: Session, count: int, *, confirm: Confirm | None, on_event: 
         if confirm is not None and not confirm(question):
             raise OperationCancelled(f"{count} pads were not reserved: the answer was no")
         with session.operating(operation):
-            session.allocator.run(operation, lambda: session.allocator.supply.reserve_ahead(operation, count))
+            session.allocator.writer.run(operation, lambda: session.allocator.supply.reserve_ahead(operation, count))
         return operation.reserved
 
 

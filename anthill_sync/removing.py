@@ -56,7 +56,7 @@ def _take_away(session: Session, index: MasterIndex, record: str, keys: list[str
     values = record == "remove"
     extents = [extent for key in keys for extent in _extents(index, key, values=values)]
     manifests = [pad for key in keys for pad in index.manifest_pads(key) if values or _is_stale(index, key, pad)]
-    pads = session.allocator.dead_pads(extents, manifests) if _rewrites(session) else []
+    pads = session.allocator.rewriter.dead_pads(extents, manifests) if _rewrites(session) else []
     session.allocator.free([[record, keys, pads]])
     rewrite(session, pads, "removed" if values else "given up")
 
@@ -80,8 +80,8 @@ def _rewrites(session: Session) -> bool:
 
 def rewrite(session: Session, pads: list[int], what: str, on_event: OnEvent | None = None) -> None:
     """Rewrite pads now; ``RewriteFailed`` says that the change itself is made."""
-    error = session.allocator.rewrite(pads, on_event) if pads else None
-    session.allocator.rewrite_left_over()
+    error = session.allocator.rewriter.rewrite(pads, on_event) if pads else None
+    session.allocator.rewriter.rewrite_left_over()
     if error is not None:
         left = len(session.journal.index.to_rewrite)
         raise RewriteFailed(
@@ -99,7 +99,7 @@ def rename(session: Session, old: str, new: str, *, force: bool) -> Entry:
             raise KeyExists(f"{new!r} has a value already; --force replaces it", key=new)
         pads = sorted(index.manifest_pads(old)) if _rewrites(session) else []
         operation = Operation()
-        version = session.allocator.next_version()
+        version = session.allocator.planner.next_version()
         upload = Rename(operation, old, new, value, version=version, spans=spans(value), rewrite=pads)
         with session.operating(operation):
             session.allocator.write_manifest(upload, len(spans(value)))
@@ -110,7 +110,7 @@ def rename(session: Session, old: str, new: str, *, force: bool) -> Entry:
 def trim(session: Session, on_event: OnEvent | None) -> int:
     """Empty all free pads on the network; how many."""
     with session.mutating() as index:
-        pads = session.allocator.not_blank()
-        session.allocator.mark_for_rewrite(pads)
+        pads = session.allocator.rewriter.not_blank()
+        session.allocator.rewriter.mark(pads)
         rewrite(session, pads, "trimmed in part", on_event)
         return sum(bool(index.blank[pad]) for pad in pads)

@@ -117,22 +117,16 @@ class ChunkUnit:
     def _commit(self, pad: int, record: list[object]) -> None:
         upload, committer = self._upload, self._committer
         last = upload.remaining == 1
-        records = [record, self._publish()] if last else [record]
+        records = [record, upload.publish_record(upload.manifest_pad)] if last else [record]
         committer.commit(pad, records, lambda: committer.supply.map.fill(pad))
         upload.operation.pad_committed()
         with upload.lock:
             upload.remaining -= 1
             over = upload.remaining == 0
         if over and not last:
-            committer.record([self._publish()])
+            committer.record([upload.publish_record(upload.manifest_pad)])
         if over:
             upload.finish()
-
-    def _publish(self) -> list[object]:
-        placement = self._upload.placement
-        assert placement is not None
-        assert placement.space.number is not None
-        return self._upload.publish_record(placement.space.number)
 
 
 class ScanUnit:

@@ -111,6 +111,13 @@ class Upload:
         assert self.size is not None
         return min(self.chunk_size, self.size - chunk * self.chunk_size)
 
+    @property
+    def manifest_pad(self) -> int:
+        """The pad of its committed manifest."""
+        assert self.placement is not None
+        assert self.placement.space.number is not None
+        return self.placement.space.number
+
     def finish(self, *, unchanged: bool = False) -> None:
         """The value is published, or was already the same."""
         self.done, self.unchanged = True, unchanged

@@ -1,0 +1,124 @@
+"""What must be sent for a value, and where it goes. Changes the memory map's plans only; reserves and sends nothing."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from .composing import Item
+from .image import encode_attributes, manifest_size
+from .journal import Journal
+from .operation import Operation
+from .sealing import OVERHEAD
+from .supply import PadSupply
+from .uploads import Origin, Upload
+from .values import DATA_ID_SIZE, Span
+
+
+class Planner:
+    """Plans uploads; they are known by data id until they are forgotten."""
+
+    def __init__(self, supply: PadSupply, journal: Journal, pad_size: int, chunk_size: int) -> None:
+        self._supply, self._journal = supply, journal
+        self._lock: threading.RLock = supply.lock
+        self._pad_size, self._chunk_size = pad_size, chunk_size
+        self._uploads: dict[bytes, Upload] = {}
+        self._versions = 0
+
+    def new_run(self) -> None:
+        """Versions are counted anew within each run."""
+        self._versions = 0
+
+    def next_version(self) -> int:
+        """A version above every one before, never used again."""
+        with self._lock:
+            self._versions += 1
+            return self._journal.index.run << 32 | self._versions
+
+    def upload(self, data_id: bytes) -> Upload:
+        """The planned upload of this data id."""
+        return self._uploads[data_id]
+
+    def plan(self, operation: Operation, key: str, size: int | None, attributes: Mapping[str, Any] | None) -> Upload:
+        """Decide what must be sent for one value (``size`` None: a stream), and place its remainder and manifest where
+        that is known already."""
+        encode_attributes(attributes)
+        index = self._journal.index
+        upload = Upload(
+            operation,
+            key,
+            os.urandom(DATA_ID_SIZE),
+            version=self.next_version(),
+            size=size,
+            chunk_size=self._chunk_size,
+            attributes=attributes,
+            old=index.values.get(key),
+            pending=index.pending_uploads.get(key),
+        )
+        with self._lock:
+            self._uploads[upload.data_id] = upload
+        operation.expect_bytes(size)
+        if size is not None:
+            upload.plan(len(upload.origins))
+            operation.expect_pads(len(upload.sends))
+            if upload.old is None and upload.pending is None:
+                self.place(upload, upload.spans())
+        return upload
+
+    def place(self, upload: Upload, spans: list[Span]) -> None:
+        """Place the remainder, when it is sent, and the manifest together."""
+        assert upload.size is not None
+        chunk = len(upload.origins) - 1
+        rest = upload.size % self._chunk_size
+        sent = bool(rest) and upload.origins[chunk] == Origin.SENT
+        self._place(upload, rest + OVERHEAD if sent else None, chunk, len(spans))
+        upload.tail_chunk = chunk if sent else None
+
+    def place_manifest(self, upload: Upload, spans: int) -> Item:
+        """Place a manifest whose blocks stay where they are."""
+        self._place(upload, None, 0, spans)
+        assert upload.placement is not None
+        return Item(upload, upload.placement)
+
+    def _place(self, upload: Upload, length: int | None, chunk: int, spans: int) -> None:
+        size = manifest_size(upload.key, upload.attributes, spans)
+        with self._lock:
+            self._uploads[upload.data_id] = upload
+            owner, manifest = (upload.data_id, chunk), (upload.key, upload.version)
+            upload.placement = self._supply.map.place(length, owner, manifest, size)
+        upload.operation.expect_space(upload.placement.space)
+
+    def to_seal_anew(self, upload: Upload) -> list[int]:
+        """Carried-over chunks to send after all, because the manifest would take more than half a pad."""
+        return upload.too_many_spans(upload.spans(), self._pad_size // 2)
+
+    def needed(self, uploads: list[Upload]) -> int:
+        """Pads that these plans need beyond what is there; those of changed chunks not counted."""
+        return self._supply.shortage(self.count(uploads))
+
+    def at_most(self, uploads: list[Upload]) -> int:
+        """The same if every chunk had changed."""
+        changed = sum(len(upload.scans) + (upload.placement is None) for upload in uploads)
+        return self._supply.shortage(self.count(uploads) + changed)
+
+    def count(self, uploads: list[Upload]) -> int:
+        """Empty pads that these plans will take."""
+        planned = {id(u.placement.space) for u in uploads if u.placement is not None and u.placement.space.number is None}
+        return sum(len(upload.sends) for upload in uploads) + len(planned)
+
+    def check_allocation_possible(self, size: int) -> int | None:
+        """See ``MemoryAllocator``."""
+        full, rest = divmod(size, self._chunk_size)
+        with self._lock:
+            space = self._supply.map.fits(rest + OVERHEAD if rest else None, manifest_size("x" * 64, None, 1))
+            return self._supply.shortage(full + (space is None)) or None
+
+    def forget(self, uploads: list[Upload]) -> None:
+        """The uploads are over: what was planned for those that are not done is free again. Safe to repeat."""
+        with self._lock:
+            for upload in uploads:
+                self._uploads.pop(upload.data_id, None)
+                if upload.placement is not None and not upload.done:
+                    self._supply.map.release(upload.placement)

@@ -1,0 +1,215 @@
+"""Running operations: feeding the stages, reading streams, and what units report back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .committer import Committer
+from .composing import Item
+from .errors import LocalIOError, PermissionRefused, SourceChanged, SourceNotFound
+from .operation import GRACE_SECONDS, Operation, describe_failure
+from .pipeline import Pipeline
+from .planning import Planner
+from .reading import compare
+from .settings import STREAM_QUEUE
+from .shared_pads import SharedPads
+from .sources import Source, StreamSource
+from .supply import WINDOW
+from .units import ChunkUnit, ScanUnit
+from .uploads import Origin, Upload
+
+SCAN_CHUNKS = 8  # chunks compared by one unit
+SOURCE_ERRORS = (SourceNotFound, SourceChanged, PermissionRefused, LocalIOError)
+
+Work = list[tuple[Upload, Source]]
+
+
+class Writer:
+    """Writes planned uploads. The memory map's lock guards each operation's ``backlog`` and ``queued``."""
+
+    def __init__(self, planner: Planner, committer: Committer, pipeline: Pipeline, chunk_size: int) -> None:
+        self.shared = SharedPads(committer, pipeline, self.source_failed)
+        self.unfinished = False  # calls are still running after a stop; their pads stay in ``writing``
+        self._planner, self._committer, self._pipeline = planner, committer, pipeline
+        self._supply, self._lock = committer.supply, committer.supply.lock
+        self._chunk_size = chunk_size
+        self._window = WINDOW * pipeline.upload.threads
+
+    def start(self, operation: Operation, uploads: list[Upload]) -> None:
+        """Begin to reserve what the plans need. ``PadLimitExceeded`` before anything is reserved."""
+        placed = [upload.placement.space for upload in uploads if upload.placement is not None]
+        claimed = sum(self.shared.claim(space, operation) for space in placed)
+        count = sum(len(upload.sends) for upload in uploads) + claimed
+        if count:
+            self._supply.want(operation, count)
+
+    def write_all(self, operation: Operation, work: Work) -> None:
+        """Write many values as one operation; raises its first failure when everything that was running has ended."""
+        for upload, source in work:
+            upload.source = source
+        try:
+            self.run(operation, lambda: self._begin(operation, work))
+        finally:
+            self._planner.forget([upload for upload, _ in work])
+            for _, source in work:
+                source.close()
+
+    def run(self, operation: Operation, begin: Callable[[], None]) -> None:
+        """Run ``begin`` on the calling thread, then deliver events until all work of the operation is over."""
+        operation.enter()
+        try:
+            try:
+                begin()
+            finally:
+                operation.leave()
+            operation.wait(lambda: self._withdraw(operation))
+        except BaseException as error:  # noqa: BLE001 - raised again below, once running work has ended
+            operation.fail(error)
+            self._stop(operation, patient=isinstance(error, Exception))
+        finally:
+            self._supply.withdraw(operation)
+        if operation.failure is not None:
+            raise operation.failure
+
+    def _stop(self, operation: Operation, *, patient: bool) -> None:
+        """Nothing new starts; running calls end by themselves, or after the grace period by losing their sockets."""
+        self._withdraw(operation)
+        if operation.drain(float("inf") if patient else GRACE_SECONDS):
+            return
+        self._committer.pads.network.close()
+        self.unfinished = not operation.drain(GRACE_SECONDS)
+
+    def _withdraw(self, operation: Operation) -> None:
+        with self._lock:
+            operation.backlog.clear()
+        waiting = self._supply.withdraw(operation)
+        operation.leave(sum(isinstance(unit, ChunkUnit) for unit in waiting))
+        self.shared.withdraw(operation, list(waiting))
+
+    def _begin(self, operation: Operation, work: Work) -> None:
+        known = [upload for upload, source in work if source.size is not None]
+        with self._lock:
+            operation.backlog.extend(known)
+        items = [self._tail(upload) for upload in known if upload.read_over()]
+        self.shared.submit([item for item in items if item is not None])
+        self._feed(operation)
+        for upload, source in work:
+            if isinstance(source, StreamSource):
+                self._read_stream(upload, source)
+
+    # -- streams
+
+    def _read_stream(self, upload: Upload, source: StreamSource) -> None:
+        """Read on the calling thread, at most ``STREAM_QUEUE`` chunks ahead; allocation grows with what comes."""
+        operation, size = upload.operation, 0
+        for chunk, plain in enumerate(source.chunks(self._chunk_size)):
+            operation.wait_for(lambda: len(upload.held) < STREAM_QUEUE, upload.space_free)
+            if operation.stop.is_set():
+                return
+            size += len(plain)
+            self._add_chunk(upload, chunk, plain)
+        upload.size = size
+        operation.deliver()
+        if upload.read_over():
+            self.reads_done(upload)
+
+    def _add_chunk(self, upload: Upload, chunk: int, plain: bytes) -> None:
+        with upload.lock:
+            upload.origins.append(Origin.SENT)
+            upload.held[chunk] = plain
+        fingerprint = self._committer.pads.sealer.fingerprint(plain) if upload.known(chunk) else b""
+        full = len(plain) == self._chunk_size
+        changed = compare(upload, chunk, fingerprint, len(plain)) if fingerprint else full
+        if changed:
+            self.found_changed(upload, [chunk])
+        elif full:
+            with upload.lock:
+                del upload.held[chunk]
+
+    # -- feeding
+
+    def _feed(self, operation: Operation) -> None:
+        """Queue the operation's next units, few enough that other operations get their turn."""
+        units = []
+        with self._lock:
+            while operation.queued < self._window and operation.backlog and not operation.stop.is_set():
+                unit = self._next_unit(operation.backlog[0])
+                if unit is None:
+                    operation.backlog.popleft()
+                else:
+                    operation.queued += 1
+                    operation.enter()
+                    units.append(unit)
+        for unit in units:
+            if isinstance(unit, ChunkUnit):
+                self._supply.queue(unit)
+            else:
+                self._pipeline.upload.put(unit)
+
+    def _next_unit(self, upload: Upload) -> ChunkUnit | ScanUnit | None:
+        """Comparing and sending take turns, so the network is busy while a large source is compared."""
+        if upload.scans and (upload.operation.queued % 2 == 0 or not upload.sends):
+            chunks = [upload.scans.popleft() for _ in range(min(SCAN_CHUNKS, len(upload.scans)))]
+            return ScanUnit(self, self._committer, upload, chunks)
+        if upload.sends:
+            return ChunkUnit(self, self._committer, upload, upload.sends.popleft())
+        return None
+
+    # -- what units say
+
+    def unit_over(self, operation: Operation) -> None:
+        """The next windowed unit may be queued."""
+        with self._lock:
+            operation.queued -= 1
+        self._feed(operation)
+
+    def reads_done(self, upload: Upload) -> None:
+        """Every chunk before the tail was read: remainder and manifest may go."""
+        item = self._tail(upload)
+        if item is not None:
+            self.shared.submit([item])
+
+    def _tail(self, upload: Upload) -> Item | None:
+        """The upload's last item; None when nothing has to be sent, or more has to be read before."""
+        if upload.same_as_old():
+            assert upload.source is not None
+            upload.source.check_unchanged()
+            upload.finish(unchanged=True)
+            return None
+        if upload.placement is None:
+            full = upload.reseal(self._planner.to_seal_anew(upload))
+            if full:
+                self._send_more(upload, full)
+                return None
+            self._planner.place(upload, upload.spans())
+        assert upload.placement is not None
+        return Item(upload, upload.placement)
+
+    def found_changed(self, upload: Upload, chunks: list[int]) -> None:
+        """These full chunks must be sent."""
+        with upload.lock:
+            for chunk in chunks:
+                upload.add_send(chunk, read=True)
+        self._send_more(upload, len(chunks))
+
+    def _send_more(self, upload: Upload, count: int) -> None:
+        if not count:
+            return
+        upload.operation.expect_pads(count)
+        self._supply.want(upload.operation, count)
+        with self._lock:
+            upload.operation.backlog.append(upload)
+        self._feed(upload.operation)
+
+    def source_failed(self, upload: Upload, error: BaseException) -> None:
+        """The source of one upload failed: that upload is skipped when its operation goes on without, else all stop."""
+        operation = upload.operation
+        if operation.skip_source is None or not isinstance(error, SOURCE_ERRORS) or self._committer.journal.failure is not None:
+            operation.fail(describe_failure(error, step="read the source", key=upload.key))
+            return
+        with self._lock:
+            upload.dropped = True
+            self._supply.unwant(operation, len(upload.sends))
+            upload.sends.clear()
+            upload.scans.clear()
+        operation.skip_source(upload.key, error)
