@@ -20,10 +20,9 @@ Job = tuple[str, int, Block]  # key, chunk, block
 
 def check(session: Session, prefix: str, *, read_data: bool, sample: float | None, seed: int | None) -> CheckReport:
     """Prove the index and the map; with ``read_data`` or ``sample`` (percent) read and open blocks too."""
+    with session.questioning() as quiet:
+        problems = [Problem("map", detail, pad=pad) for pad, detail in session.allocator.check(compare=quiet)]
     index = session.index()
-    if not session.mutating_now:
-        session.allocator.load()
-    problems = [Problem("map", detail, pad=pad) for pad, detail in session.allocator.check()]
     chosen = seed if seed is not None else random.SystemRandom().getrandbits(32)
     jobs = _sampled(_jobs(index, prefix), sample, random.Random(chosen))
     count, found = _read(session, jobs) if read_data or sample is not None else (0, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -27,51 +28,93 @@ def parts_of(value: Value, chunk_size: int, offset: int, length: int) -> list[Pa
     return [(n, max(0, offset - n * chunk_size), min(chunk_size, stop - n * chunk_size)) for n in chunks]
 
 
+class Buffers:
+    """Plaintext buffers used again and again: fresh ones for every chunk would leave the heap twice as large."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._free: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
+
+    def take(self) -> memoryview:
+        """A buffer of one chunk."""
+        try:
+            return self._free.get_nowait()
+        except queue.Empty:
+            return memoryview(bytearray(self._size))
+
+    def give_back(self, buffer: memoryview) -> None:
+        """Nobody looks at it any more; more than a window of them are not kept."""
+        if self._free.qsize() < DOWNLOAD_WINDOW:
+            self._free.put(buffer)
+
+
 class Downloader:
     """Reads the blocks of one value at a time for one caller. Memory: ``DOWNLOAD_WINDOW`` chunks, sealed and plain."""
 
-    def __init__(self, pads: Pads, pipeline: Pipeline) -> None:
+    def __init__(self, pads: Pads, pipeline: Pipeline, chunk_size: int) -> None:
         self._pads = pads
         self._pipeline = pipeline
+        self._buffers = Buffers(chunk_size)
 
     def open_block(self, chunk: int, block: Block) -> bytes:
         """One chunk's plaintext; ``BlockDamaged`` or ``PadNotFound`` when it is not what was written."""
         return self._pads.sealer.open_block(block.data_id, chunk, self._pads.read_extent(block.extent))
 
     def plain(self, value: Value, parts: list[Part]) -> Iterator[memoryview]:
-        """The parts in order. One alone is read on the calling thread: a pool would only add its delay."""
-        yield from self.each(value, parts, lambda part, plain: plain)
+        """The parts in order, each valid until the next is asked for. One alone is read on the calling thread: a pool
+        would only add its delay."""
+        if len(parts) == 1:
+            chunk, first, stop = parts[0]
+            yield memoryview(self.open_block(chunk, _block(value, chunk)))[first:stop]
+            return
+        for buffer, view in self._ahead(parts, lambda part: self._open(value, part)):
+            yield view
+            self._buffers.give_back(buffer)
 
     def each(self, value: Value, parts: list[Part], use: Callable[[Part, memoryview], T]) -> Iterator[T]:
         """``use(part, its bytes)`` for every part, in the download pool; the results in order."""
-        if len(parts) == 1:
-            yield self._one(value, parts[0], use, None)
-            return
-        stop = threading.Event()
-        call = Call(stop, lambda *_: None)
+
+        def run(part: Part) -> T:
+            buffer, view = self._open(value, part)
+            try:
+                return use(part, view)
+            finally:
+                self._buffers.give_back(buffer)
+
+        return self._ahead(parts, run)
+
+    def _open(self, value: Value, part: Part) -> tuple[memoryview, memoryview]:
+        chunk, first, stop = part
+        block = _block(value, chunk)
+        sealed = self._pads.read_extent(block.extent)
+        buffer = self._buffers.take()
+        self._pads.sealer.open_block_into(block.data_id, chunk, sealed, buffer)
+        return buffer, buffer[first:stop]
+
+    def _ahead(self, parts: list[Part], run: Callable[[Part], T]) -> Iterator[T]:
+        """``run`` for every part in the download pool, a window ahead of the caller, who gets the results in order."""
+        call = Call(threading.Event(), lambda *_: None)
         running: deque[Future[T]] = deque()
         try:
             for part in parts:
                 if len(running) == DOWNLOAD_WINDOW:
                     yield running.popleft().result()
-                running.append(self._submit(value, part, use, call))
+                running.append(self._submit(part, run, call))
             while running:
                 yield running.popleft().result()
         finally:
-            stop.set()
+            call.stop.set()
             for future in running:
-                future.cancel()
-            for future in running:
-                if not future.cancelled():
+                if not future.cancel():
                     future.exception()
 
-    def _submit(self, value: Value, part: Part, use: Callable[[Part, memoryview], T], call: Call) -> Future[T]:
-        return self._pipeline.download(lambda: self._one(value, part, use, call))
+    def _submit(self, part: Part, run: Callable[[Part], T], call: Call) -> Future[T]:
+        def called() -> T:
+            with calling(call):
+                return run(part)
 
-    def _one(self, value: Value, part: Part, use: Callable[[Part, memoryview], T], call: Call | None) -> T:
-        chunk, first, stop = part
-        block = next(value.range(chunk, chunk + 1))[1]
-        if call is None:
-            return use(part, memoryview(self.open_block(chunk, block))[first:stop])
-        with calling(call):
-            return use(part, memoryview(self.open_block(chunk, block))[first:stop])
+        return self._pipeline.download(called)
+
+
+def _block(value: Value, chunk: int) -> Block:
+    return next(value.range(chunk, chunk + 1))[1]

@@ -27,7 +27,9 @@ class Reader:
 
     def get(self, key: str) -> bytes:
         """The whole value."""
-        return self._retried(key, lambda value: b"".join(self._plain(value, self._parts(value, 0, None))))
+        return self._retried(
+            key, lambda value: b"".join([bytes(plain) for plain in self._plain(value, self._parts(value, 0, None))])
+        )
 
     def into_file(
         self, key: str, path: Path, *, offset: int, length: int | None, overwrite: bool, on_progress: OnProgress | None

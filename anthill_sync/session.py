@@ -57,7 +57,7 @@ class Session:
         self.pipeline = Pipeline(settings)
         self.pads = Pads(network, key, config.slot, Sealer(key, config.slot))
         self.allocator = MemoryAllocator(self.journal, self.pads, self.pipeline, settings, config.pad_size)
-        self.downloader = Downloader(self.pads, self.pipeline)
+        self.downloader = Downloader(self.pads, self.pipeline, config.chunk_size)
         self._lock_wait, self._read_only = lock_wait, read_only
         self._pid = os.getpid()
         self._closed = False
@@ -128,10 +128,18 @@ class Session:
             with self._gate:
                 self._operations.discard(operation)
 
-    @property
-    def mutating_now(self) -> bool:
-        """True while this process is the store's writer: the memory map is live then."""
-        return self.journal.held
+    @contextmanager
+    def questioning(self) -> Iterator[bool]:
+        """The memory map follows the index inside; True: nothing of this process is changing it, and nothing will."""
+        self._check_usable()
+        with self._gate:
+            quiet = not self._writers
+            if quiet:
+                self.journal.refresh()
+                self.allocator.load()
+                yield True
+                return
+        yield False
 
     def close(self) -> None:
         """Stop what runs in other threads (5 seconds, then connections are closed); safe to repeat."""

@@ -233,12 +233,11 @@ class Store(MutableMapping[str, bytes]):
 
     def usage(self) -> Usage:
         """The store in numbers."""
-        session, index = self._session, self._session.index()
-        if not session.mutating_now:
-            session.allocator.load()
-        pads, size, fill = session.allocator.get_storage_and_pad_summary()
-        facts = session.config.facts
-        return Usage(pads, size, len(index.values), session.config.network, session.config.slot, facts, fill)
+        config = self._session.config
+        with self._session.questioning():
+            pads, size, fill = self._session.allocator.get_storage_and_pad_summary()
+            keys = len(self._session.journal.index.values)
+        return Usage(pads, size, keys, config.network, config.slot, config.facts, fill)
 
     def check(
         self, prefix: str = "", *, read_data: bool = False, sample: float | None = None, seed: int | None = None
