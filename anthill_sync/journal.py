@@ -238,7 +238,7 @@ class Journal:
             for ticket in batch:
                 ticket.freed = self._apply(ticket.records)
             self._idle = False
-            if self._end > max(CHECKPOINT_BYTES, self._snapshot_size):
+            if self._end > max(CHECKPOINT_BYTES, 2 * self._snapshot_size):
                 self.checkpoint()
         except BaseException as raised:  # noqa: BLE001 - every waiting thread must hear of it
             error = self._fail(raised) if isinstance(raised, (OSError, ImpossibleRecord)) else raised

@@ -24,6 +24,7 @@ from .events import (
 from .networks.base import Call
 
 GRACE_SECONDS = 5.0  # what a stopped operation's running calls get before their connections are closed
+CLOSED_SECONDS = 0.5  # and then, to notice that their connections are gone
 WAKE_SECONDS = 1.0  # longest wait of the calling thread between two looks
 
 

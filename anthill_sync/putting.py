@@ -10,7 +10,7 @@ from typing import Any
 
 from . import summaries
 from .entries import check_key, entry_of, pending_of
-from .errors import AnthillError, InvalidArgument, KeyExists, KeyNotFound, OperationCancelled
+from .errors import AnthillError, InvalidArgument, KeyExists, KeyNotFound, OperationCancelled, PutFailed
 from .events import Confirm, ConfirmReservation, OnEvent
 from .index import MasterIndex
 from .operation import Operation
@@ -78,11 +78,23 @@ def _put(session: Session, index: MasterIndex, sources: Mapping[str, Source], op
             session.allocator.write_all(operation, work)
     except AnthillError as error:
         error.published = _entries(index, work, operation)
+        _explain(error, index, [upload for upload, _ in work])
         raise
     finally:
         session.allocator.planner.forget([upload for upload, _ in work])
     session.allocator.rewriter.rewrite_left_over()
     return _entries(index, work, operation)
+
+
+def _explain(error: AnthillError, index: MasterIndex, uploads: list[Upload]) -> None:
+    """Say how much of an unfinished put is stored and that it can be resumed."""
+    left = [upload.key for upload in uploads if not upload.done and upload.key in index.pending_uploads]
+    if not isinstance(error, PutFailed) or len(left) != 1:
+        return
+    key, pending = left[0], index.pending_uploads[left[0]]
+    done, total = pending.blocks.done(), pending.total
+    error.message += f"; {done} of {'?' if total is None else total} chunks are stored, the same put goes on from there"
+    error.context = {"key": key, **error.context, "done": done, "total": total, "resume": True}
 
 
 def _check_absent(index: MasterIndex, keys: Iterable[str]) -> None:

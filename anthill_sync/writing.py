@@ -7,7 +7,7 @@ from collections.abc import Callable
 from .committer import Committer
 from .composing import Item
 from .errors import LocalIOError, PermissionRefused, SourceChanged, SourceNotFound
-from .operation import GRACE_SECONDS, Operation, describe_failure
+from .operation import CLOSED_SECONDS, GRACE_SECONDS, Operation, describe_failure
 from .pipeline import Pipeline
 from .planning import Planner
 from .reading import compare
@@ -77,7 +77,7 @@ class Writer:
         if operation.drain(float("inf") if patient else GRACE_SECONDS):
             return
         self._committer.pads.network.close()
-        self.unfinished = not operation.drain(GRACE_SECONDS)
+        self.unfinished = not operation.drain(CLOSED_SECONDS)
 
     def _withdraw(self, operation: Operation) -> None:
         with self._lock:
