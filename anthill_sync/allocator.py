@@ -131,7 +131,7 @@ class MemoryAllocator:
     def get_storage_and_pad_summary(self) -> tuple[PadSummary, ByteSummary, bytes]:
         """Pads and bytes, used and free, and one byte per pad: 0 empty to 255 full."""
         with self.lock:
-            stored = sum(value.size for value in self._journal.index.values.values())
+            stored = sum(value.size for value in list(self._journal.index.values.values()))
             return summarise(self.supply.map, stored)
 
     def check(self, *, compare: bool = True) -> Iterator[tuple[int | None, str]]:

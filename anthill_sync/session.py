@@ -133,11 +133,11 @@ class Session:
         """The memory map follows the index inside; True: nothing of this process is changing it, and nothing will."""
         self._check_usable()
         with self._gate:
-            quiet = not self._writers
-            if quiet:
-                self.journal.refresh()
-                self.allocator.load()
-                yield True
+            if not self._writers:
+                with self.journal.index_lock:
+                    self.journal.refresh()
+                    self.allocator.load()
+                    yield True
                 return
         yield False
 

@@ -111,6 +111,9 @@ class SharedPads:
 
     def upload(self, unit: SpaceUnit) -> None:
         """Compose, send and commit an image with everything that is queued for the pad now."""
+        if unit.space.blocked:
+            self._refuse(unit.space)
+            return
         batch = self._start(unit)
         if batch is None:
             return
@@ -157,20 +160,23 @@ class SharedPads:
             self._supply.map.rest(batch.space)
             waiting = [item.operation for item in self._items.get(batch.space, [])] + self._rewriters.get(batch.space, [])
         if waiting and batch.space.blocked:
-            self._refuse(batch)
+            self._refuse(batch.space)
         elif waiting:
             self._queue(batch.space, waiting[0])
         self._supply.changed()
 
-    def _refuse(self, batch: Batch) -> None:
+    def _refuse(self, space: Space) -> None:
         """The pad is in doubt: what waits for it cannot be written in this run."""
+        assert space.number is not None
         with self._supply.lock:
-            items, rewriters = self._items.pop(batch.space, []), self._rewriters.pop(batch.space, [])
+            items, rewriters = self._items.pop(space, []), self._rewriters.pop(space, [])
             for item in items:
                 self._supply.map.release(item.placement)
-        error = self._supply.doubts[batch.pad]
+            self._supply.map.rest(space)
+        pad = self._committer.pads.name(space.number).address
+        error = describe_failure(self._supply.doubts[space.number], step="write", pad=pad)
         for operation in [*(item.operation for item in items), *rewriters]:
-            operation.fail(self._described(batch, error))
+            operation.fail(error)
             operation.leave()
 
     def _fail(self, batch: Batch, error: BaseException) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, TypeVar, overload
@@ -206,7 +207,7 @@ class Store(MutableMapping[str, bytes]):
         """Values in byte order of their keys: the key ``prefix`` and all below it; ``''`` means all."""
         wanted = check_prefix(prefix)
         values = self._session.index().values
-        return [entry_of(key, values[key]) for key in sorted(values) if under(wanted, key)]
+        return [entry_of(key, value) for key, value in sorted(values.items(), key=itemgetter(0)) if under(wanted, key)]
 
     def stat(self, key: str) -> Entry:
         """One value in full, with its blocks."""

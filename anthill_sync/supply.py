@@ -147,10 +147,6 @@ class PadSupply:
         """Pads that running operations will still take. Under ``lock``."""
         return self._demand.total()
 
-    def spare(self) -> bool:
-        """True when an empty pad may be taken that no queued unit was promised. Under ``lock``."""
-        return self.map.available() > self._promised
-
     def give_back(self, pad: int) -> None:
         """The pad was taken and nothing was sent to it."""
         with self.lock:

@@ -167,7 +167,7 @@ class BlankUnit:
     def run(self) -> None:
         supply = self._committer.supply
         with supply.lock:
-            mine = supply.spare() and not self.operation.stop.is_set() and supply.map.take_empty(self._pad)
+            mine = not self.operation.stop.is_set() and supply.map.take_empty(self._pad)
         if mine:
             try:
                 with calling(self.operation.call):
