@@ -54,6 +54,7 @@ class MemoryAllocator:
         """The lock was just taken. Unless nothing happened since this process gave it back: load the map, resolve what
         an earlier run was writing, and become a new run, durably, before anything is sent."""
         index = self._journal.index
+        self.committer.reset()  # also when nothing changed: giving the lock back took all pads out of ``writing``
         if (index.run_id, index.sequence) == (self._run_id, self._sequence) and not index.writing:
             return
         self._pads.forget_all()
@@ -62,7 +63,6 @@ class MemoryAllocator:
             records = resolve(index, self._map(), self._pads, self._pipeline.download)
         self._journal.append([*records, ["idle", []], run_record(index)])
         self.supply.reset(self._map(), index.unreserved())
-        self.committer.reset()
         self.planner.new_run()
         self.rewriter.new_run()
         self._run_id = index.run_id

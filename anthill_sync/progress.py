@@ -10,6 +10,7 @@ What a reporter prints is never worth failing for: a stream that cannot be writt
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections import deque
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 MODES = ("auto", "bars", "plain", "json", "none")
+ECHO_COLUMNS = 3  # kept free at the right: an echoed ^C that wraps would move the bars a line down
 LINE_SECONDS = 60.0  # between two lines of ``plain``
 
 
@@ -164,6 +166,13 @@ def _bar_class() -> Any:
 
         monitor_interval = 0
 
+        @property
+        def format_dict(self) -> dict[str, Any]:
+            shape: dict[str, Any] = super().format_dict
+            if shape["ncols"]:
+                shape["ncols"] = max(shape["ncols"] - ECHO_COLUMNS, 1)
+            return shape
+
     Bar.set_lock(threading.RLock())
     return Bar
 
@@ -245,6 +254,9 @@ class Bars(Silent):
             self._drain()
             while self._bars:
                 self._bars.pop().close()  # from the last line up, so the cursor ends where it began
+                if not self._bars and self._stream.isatty():
+                    self._stream.write("\r\x1b[K")  # what the terminal echoed behind the first bar
+                    self._stream.flush()
         self._bars = []
 
 
@@ -259,10 +271,10 @@ def _move(bar: Any, state: tuple[int, int | None]) -> None:
 
 
 def reporter(mode: str, stream: TextIO, *, clock: Callable[[], float] = time.monotonic) -> Silent:
-    """The reporter for ``--progress mode``; ``auto`` is bars on a terminal, else silence."""
+    """The reporter for ``--progress mode``; ``auto`` is bars on a terminal that can draw them, else silence."""
     if mode not in MODES:
         raise InvalidArgument(f"not a way to show progress: {mode!r}; one of {', '.join(MODES)}")
-    if mode == "bars" or (mode == "auto" and stream.isatty()):
+    if mode == "bars" or (mode == "auto" and stream.isatty() and os.environ.get("TERM") != "dumb"):
         return Bars(stream)
     if mode == "plain":
         return Lines(stream, clock)

@@ -134,7 +134,7 @@ class Session:
         self._check_usable()
         with self._gate:
             if not self._writers:
-                with self.journal.index_lock:
+                with self.allocator.lock, self.journal.index_lock:
                     self.journal.refresh()
                     self.allocator.load()
                     yield True

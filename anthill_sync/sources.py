@@ -19,7 +19,7 @@ class BytesSource:
 
     def __init__(self, data: Any) -> None:
         view = memoryview(data)
-        self._view = view.cast("B") if view.contiguous else memoryview(bytes(view))
+        self._view = flat_bytes(view)
         self.size = len(self._view)
         self.origin: Mapping[str, Any] | None = None
 
@@ -171,7 +171,12 @@ def _iterable_pieces(stream: Iterable[Any]) -> Iterator[memoryview]:
     for piece in stream:
         if isinstance(piece, (str, int)):
             raise TypeError(f"the source yields {type(piece).__name__}, not bytes")
-        yield memoryview(piece).cast("B")
+        yield flat_bytes(memoryview(piece))
+
+
+def flat_bytes(view: memoryview) -> memoryview:
+    """The bytes of ``view`` in logical order; copied only where they do not lie like that in memory."""
+    return view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
 
 
 def _identity(found: os.stat_result) -> tuple[int, int, int, int]:

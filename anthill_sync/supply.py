@@ -102,8 +102,8 @@ class PadSupply:
         with self.lock:
             if operation.stop.is_set():
                 return
+            request = self._request(operation, self.shortage(count))
             self._demand[operation] += count
-            request = self._request(operation, self.shortage())
         self._start(request)
 
     def unwant(self, operation: Operation, count: int) -> None:

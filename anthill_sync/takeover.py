@@ -87,6 +87,8 @@ def resolve(
 
 
 def _resolve_one(index: MasterIndex, memory_map: MemoryMap, pads: Pads, pad: int) -> Record | None:
+    if pad >= index.pads:
+        return None  # named ahead of its ``reserving`` record, and nothing is sent before a pad is reserved
     try:
         header, packed = pads.read_header(pad)
     except PadNotFound:

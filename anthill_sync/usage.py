@@ -12,7 +12,8 @@ def summarise(memory_map: MemoryMap, stored: int) -> tuple[PadSummary, ByteSumma
     kinds = memory_map.kinds
     fresh, empty, full = kinds.count(Kind.FRESH), kinds.count(Kind.EMPTY), kinds.count(Kind.FULL)
     used = full + len(memory_map.spaces)
-    pads = PadSummary(total=memory_map.total, used=used, free=fresh + empty, reserved=fresh)
+    ours = memory_map.total - kinds.count(Kind.UNRESERVED)
+    pads = PadSummary(total=ours, used=used, free=fresh + empty, reserved=fresh)
     live = full * memory_map.full_length + sum(_live(space) for space in memory_map.spaces.values())
     inside = [(memory_map.is_open(space), _unused(memory_map, space)) for space in memory_map.spaces.values()]
     free = (fresh + empty) * memory_map.chunk_size + sum(count for usable, count in inside if usable)

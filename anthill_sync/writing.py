@@ -38,10 +38,15 @@ class Writer:
     def start(self, operation: Operation, uploads: list[Upload]) -> None:
         """Begin to reserve what the plans need. ``PadLimitExceeded`` before anything is reserved."""
         placed = [upload.placement.space for upload in uploads if upload.placement is not None]
-        claimed = sum(self.shared.claim(space, operation) for space in placed)
-        count = sum(len(upload.sends) for upload in uploads) + claimed
-        if count:
-            self._supply.want(operation, count)
+        try:
+            claimed = sum(self.shared.claim(space, operation) for space in placed)
+            count = sum(len(upload.sends) for upload in uploads) + claimed
+            if count:
+                self._supply.want(operation, count)
+        except BaseException as error:
+            operation.fail(error)
+            self._withdraw(operation)
+            raise
 
     def write_all(self, operation: Operation, work: Work) -> None:
         """Write many values as one operation; raises its first failure when everything that was running has ended."""
@@ -67,7 +72,7 @@ class Writer:
             operation.fail(error)
             self._stop(operation, patient=isinstance(error, Exception))
         finally:
-            self._supply.withdraw(operation)
+            self._withdraw(operation)  # what others may be waiting for in its name: claims of pads, demand
         if operation.failure is not None:
             raise operation.failure
 
@@ -208,8 +213,9 @@ class Writer:
             operation.fail(describe_failure(error, step="read the source", key=upload.key))
             return
         with self._lock:
-            upload.dropped = True
+            told, upload.dropped = upload.dropped, True
             self._supply.unwant(operation, len(upload.sends))
             upload.sends.clear()
             upload.scans.clear()
-        operation.skip_source(upload.key, error)
+        if not told:
+            operation.skip_source(upload.key, error)

@@ -1,6 +1,6 @@
 """``anthill`` on a directory network that a test can hold, fail, or make look expensive, through the environment.
 
-GATE: a folder. ``held`` is made there when a write has to wait for ``open`` to appear; the first GATE_FREE writes
+GATE: a folder. ``held``, with the process id, is made there when a write waits for ``open`` to appear; the first GATE_FREE writes
 pass. FAIL: writes fail for good after GATE_FREE. PAID: the network says that reservations cost. BUG: ``usage`` has one.
 """
 
@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ def held_write(self: DirectoryNetwork, pad: Pad, image: Image) -> None:
 
 def wait_for(gate: Path) -> None:
     """Like a slow network: it listens to the stop event of whoever waits."""
-    (gate / "held").touch()
+    (gate / f"held-{threading.get_ident()}").write_text(str(os.getpid()))
+    (gate / f"held-{threading.get_ident()}").replace(gate / "held")
     call = current_call()
     while not (gate / "open").exists():
         if call is None:

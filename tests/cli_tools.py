@@ -130,9 +130,10 @@ class Gate:
         self.folder = folder
         self.env = environment(GATE=str(folder), GATE_FREE=str(free), **more)
 
-    def wait(self) -> None:
-        """Return once a write is held."""
+    def wait(self) -> int:
+        """Return once a write is held: the id of its process."""
         until((self.folder / "held").exists, "a write to be held")
+        return int((self.folder / "held").read_text())
 
     def open(self) -> None:
         """Let everything through."""

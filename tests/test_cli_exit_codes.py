@@ -65,7 +65,7 @@ class Table:
         for path in (self.shell.home / "pads").rglob("*"):
             if path.is_file() and path.stat().st_size < 12_000:
                 path.write_bytes(b"not what we wrote" * 100)
-        return self.code("put", "small", self.source)
+        return self.code("rm", "small")
 
     def full_disk(self) -> int:
         with open("/dev/full", "wb") as full, spawn("--home", self.shell.home, "ls", stdout=full, stderr=subprocess.PIPE) as p:
