@@ -8,11 +8,12 @@ after that. Signals that were ignored at start, as under nohup, stay ignored.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -33,6 +34,8 @@ class Signals:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.received: int | None = None
         self._since = 0.0
+        self._held = 0  # depth of ``deferred``
+        self._waiting = False  # a signal that came meanwhile has not been raised yet
         self._clock = clock
         self._before: dict[int, Any] = {}
 
@@ -51,9 +54,23 @@ class Signals:
         """What the interpreter calls in the main thread."""
         if self.received is None:
             self.received, self._since = number, self._clock()
-            raise Stopped
-        if self._clock() - self._since > GRACE_SECONDS:
+            self._waiting = self._held > 0
+            if not self._waiting:
+                raise Stopped
+        elif self._clock() - self._since > GRACE_SECONDS:
             die(number)
+
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """A signal inside the ``with`` raises at its end: half a drawing would leave the cursor anywhere."""
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+        if self._waiting and not self._held:
+            self._waiting = False
+            raise Stopped
 
 
 def die(number: int) -> NoReturn:

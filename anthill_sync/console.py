@@ -22,7 +22,7 @@ from .cli_output import Output, OutputClosed, is_terminal, system_failure
 from .cli_questions import answer_reservation
 from .cli_signals import Signals, name_of
 from .errors import AnthillError, ConfigurationError, InvalidArgument, PermissionRefused, SourceNotFound
-from .events import Confirm, ConfirmReservation
+from .events import Confirm, ConfirmReservation, Event
 from .progress import MODES, Silent, reporter
 from .render import FORMAT, json_line, printable
 from .settings import Settings, resolve
@@ -71,6 +71,21 @@ EXTRA: dict[str, Option] = {
         None,
     ),
 }
+
+
+class Report:
+    """A reporter whose drawings are never cut in two by a signal."""
+
+    def __init__(self, reporter: Silent, signals: Signals) -> None:
+        self._reporter, self._signals = reporter, signals
+
+    def __call__(self, event: Event) -> None:
+        with self._signals.deferred():
+            self._reporter(event)
+
+    def transferred(self, done: int, total: int) -> None:
+        with self._signals.deferred():
+            self._reporter.transferred(done, total)
 
 
 @dataclass
@@ -128,10 +143,14 @@ class Console:
         return code
 
     @contextlib.contextmanager
-    def reporting(self) -> Iterator[Silent]:
+    def reporting(self) -> Iterator[Report]:
         """Progress for the time of a ``with``; words printed meanwhile do not tear bars."""
-        with reporter(self._progress_mode(), _stderr()) as self._reporter:
-            yield self._reporter
+        self._reporter = reporter(self._progress_mode(), _stderr())
+        try:
+            yield Report(self._reporter, self.signals)
+        finally:
+            with self.signals.deferred():
+                self._reporter.close()
 
     def _progress_mode(self) -> str:
         if self.progress == "auto" and (self.quiet or self.as_json):
@@ -186,7 +205,8 @@ class Console:
         """What answers ``ConfirmReservation`` for this command."""
 
         def answer(question: ConfirmReservation) -> bool:
-            self._reporter.pause()
+            with self.signals.deferred():
+                self._reporter.pause()
             return answer_reservation(question, store, self)
 
         return answer

@@ -168,7 +168,7 @@ def _bar_class() -> Any:
 
         @property
         def format_dict(self) -> dict[str, Any]:
-            shape: dict[str, Any] = super().format_dict
+            shape = dict(super().format_dict)
             if shape["ncols"]:
                 shape["ncols"] = max(shape["ncols"] - ECHO_COLUMNS, 1)
             return shape
@@ -213,7 +213,8 @@ class Bars(Silent):
     def _open(self, *names: str) -> None:
         if self._kind is None:
             self._kind = _bar_class()
-        self._bars = [self._new_bar(name, line) for line, name in enumerate(names)]
+        for line, name in enumerate(names):
+            self._bars.append(self._new_bar(name, line))
 
     def _new_bar(self, name: str, line: int) -> Any:
         in_bytes = name in ("Upload", "Download")
