@@ -25,6 +25,9 @@ class Asked(Protocol):
     def json_errors(self) -> bool:
         """Stderr holds JSON lines only."""
 
+    def clear_screen(self) -> None:
+        """Make room for a question."""
+
 
 def answer_reservation(question: ConfirmReservation, store: Store, asked: Asked) -> bool:
     """True where the settings, ``--yes`` or the person at the terminal agree; nobody to ask is 78."""
@@ -40,6 +43,7 @@ def answer_reservation(question: ConfirmReservation, store: Store, asked: Asked)
         return True
     if asked.json_errors or asked.stdin_is_data or not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
         raise ConfigurationError(f"{describe(question)}; nobody to ask without a terminal: give --yes")
+    asked.clear_screen()
     return _ask(f"{describe(question)}. Reserve? [y/N] ")
 
 

@@ -22,7 +22,7 @@ from .cli_output import Output, OutputClosed, is_terminal, system_failure
 from .cli_questions import answer_reservation
 from .cli_signals import Signals, name_of
 from .errors import AnthillError, ConfigurationError, InvalidArgument, PermissionRefused, SourceNotFound
-from .events import Confirm, ConfirmReservation, Event
+from .events import Confirm, Event
 from .progress import MODES, Silent, reporter
 from .render import FORMAT, json_line, printable
 from .settings import Settings, resolve
@@ -204,12 +204,12 @@ class Console:
     def confirm(self, store: Store) -> Confirm:
         """What answers ``ConfirmReservation`` for this command."""
 
-        def answer(question: ConfirmReservation) -> bool:
-            with self.signals.deferred():
-                self._reporter.pause()
-            return answer_reservation(question, store, self)
+        return lambda question: answer_reservation(question, store, self)
 
-        return answer
+    def clear_screen(self) -> None:
+        """Take bars away; the next event draws them again."""
+        with self.signals.deferred():
+            self._reporter.pause()
 
 
 def _stderr() -> typing.TextIO:

@@ -7,6 +7,7 @@ contradicts the state raises ``ImpossibleRecord``: the journal then reports dama
 from __future__ import annotations
 
 import base64
+import struct
 import sys
 from array import array
 from collections.abc import Callable, Iterable
@@ -110,7 +111,7 @@ class MasterIndex:
             return _APPLY[record[0]](self, *record[1:]) or Freed()
         except ImpossibleRecord:
             raise
-        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError, struct.error) as error:
             raise ImpossibleRecord(f"record {str(record)[:80]!r}: {error!r}") from error
 
     def _run(self, number: int, run_id: str) -> None:
@@ -153,28 +154,38 @@ class MasterIndex:
         self.status[pad], self.counters[pad], self.blank[pad] = PadStatus.COMMITTED, counter, blank
         self.digests[pad * 16 : pad * 16 + 16] = decode(digest).ljust(16, b"\0")
         self.writing.discard(pad)
-        self.to_rewrite.discard(pad)
         freed = Freed()
         for block in blocks:
             freed.extents += self._pending_block(pad, *block)
         for key, version in list(self._stale_by_pad.get(pad, ())) if dropped is None else dropped:
             self._drop_stale(key, pad, version)
+        if not self._holds_dead(pad):
+            self.to_rewrite.discard(pad)
         for key, version, size, pending in added:
             self.add_stale(key, pad, version)
             if pending:
                 freed.manifests += self._pending_manifest(key, pad, version, size)
         return freed
 
+    def _holds_dead(self, pad: int) -> bool:
+        """True for an image that was on its way while one of its manifests died: removed values are still in it."""
+        return any(not self._waits(key, pad, version) for key, version in self._stale_by_pad.get(pad, ()))
+
+    def _waits(self, key: str, pad: int, version: int) -> bool:
+        """True for the committed manifest of a put that is not published yet: it lives."""
+        pending = self.pending_uploads.get(key)
+        return pending is not None and pending.manifest is not None and pending.manifest[:2] == (pad, version)
+
     def _adopted(self, pad: int, counter: int, digest: str, manifests: list[Any], blank: int) -> None:
         """An image that a crashed run of ours sent and nobody recorded: its counter counts, its new blocks are dead.
         ``manifests``: all that it holds; when one of them is not live, the pad is to be rewritten."""
         self._committed(pad, counter, digest, [], [], None, blank)
         for key, version in manifests:
-            value, pending = self.values.get(key), self.pending_uploads.get(key)
+            value = self.values.get(key)
             if value is not None and (value.manifest_pad, value.version) == (pad, version):
                 continue
             self.add_stale(key, pad, version)
-            if pending is None or pending.manifest is None or pending.manifest[:2] != (pad, version):
+            if not self._waits(key, pad, version):
                 self.to_rewrite.add(pad)
 
     def _pending_block(self, pad: int, data_id: str, chunk: int, offset: int, length: int, fingerprint: str) -> list[Extent]:

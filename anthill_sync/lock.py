@@ -8,6 +8,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from . import durable
@@ -84,14 +85,17 @@ def _try(fd: int) -> bool:
 
 
 def _sign(fd: int) -> None:
-    """Leave pid and time for the message of whoever waits. Not synced: it matters to the living only."""
-    os.ftruncate(fd, 0)
-    durable.write_at(fd, json.dumps({"pid": os.getpid(), "since": time.strftime("%Y-%m-%dT%H:%M:%S%z")}).encode(), 0)
+    """Leave pid and time for the message of whoever waits. Not synced, and no error when the disk is full: it matters
+    to the living only."""
+    text = json.dumps({"pid": os.getpid(), "since": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
+    with suppress(OSError):
+        os.ftruncate(fd, 0)
+        durable.write_at(fd, text.encode(), 0)
 
 
 def _holder(fd: int) -> str:
     try:
         fields = json.loads(os.pread(fd, 200, 0))
         return f"pid {fields['pid']} since {fields['since']}"
-    except (ValueError, KeyError, OSError):
+    except (ValueError, KeyError, TypeError, OSError):
         return "it did not say which pid"

@@ -256,7 +256,7 @@ class Bars(Silent):
             while self._bars:
                 self._bars.pop().close()  # from the last line up, so the cursor ends where it began
                 if not self._bars and self._stream.isatty():
-                    self._stream.write("\r\x1b[K")  # what the terminal echoed behind the first bar
+                    self._stream.write("\r\x1b[J")  # what the terminal echoed beside the bars
                     self._stream.flush()
         self._bars = []
 

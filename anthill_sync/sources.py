@@ -38,7 +38,7 @@ class FileSource:
     """A regular file. Opened at the first read and closed after the last, so any number can wait in one put."""
 
     def __init__(self, path: os.PathLike[str]) -> None:
-        self._path = os.fspath(path)
+        self._path = os.fsdecode(path)
         self._lock = threading.Lock()  # guards _fd
         self._fd: int | None = None
         with _translated(self._path):
@@ -47,7 +47,7 @@ class FileSource:
             raise SourceNotFound(f"{self._path}: not a regular file")
         self._identity = _identity(found)
         self.size = found.st_size
-        self.origin: Mapping[str, Any] | None = {"path": os.path.abspath(self._path)}
+        self.origin = _origin(self._path)
 
     def read(self, offset: int, buffer: memoryview) -> memoryview:
         """Fill ``buffer`` from ``offset``; ``SourceChanged`` when the file ends before."""
@@ -146,10 +146,10 @@ def open_source(source: object) -> Source:
 
 
 def _open_path(path: os.PathLike[str]) -> Source:
-    with _translated(os.fspath(path)):
+    with _translated(os.fsdecode(path)):
         mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
-        raise SourceNotFound(f"{os.fspath(path)}: is a directory; a directory is stored with -r")
+        raise SourceNotFound(f"{os.fsdecode(path)}: is a directory; a directory is stored with -r")
     if stat.S_ISREG(mode):
         return FileSource(path)
     return StreamSource(open(path, "rb", buffering=0), owned=True)
@@ -177,6 +177,16 @@ def _iterable_pieces(stream: Iterable[Any]) -> Iterator[memoryview]:
 def flat_bytes(view: memoryview) -> memoryview:
     """The bytes of ``view`` in logical order; copied only where they do not lie like that in memory."""
     return view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
+
+
+def _origin(path: str) -> Mapping[str, Any] | None:
+    """What the index keeps so that ``resume`` finds the file; None for a path that is not text (Linux allows any bytes)."""
+    absolute = os.path.abspath(path)
+    try:
+        absolute.encode("utf-8")
+    except UnicodeEncodeError:
+        return None
+    return {"path": absolute}
 
 
 def _identity(found: os.stat_result) -> tuple[int, int, int, int]:

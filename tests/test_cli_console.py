@@ -144,6 +144,23 @@ def test_signals_while_cleaning_up_are_ignored() -> None:
 
 
 @pytest.mark.usefixtures("handlers")
+def test_a_deferred_signal_is_raised_once_at_the_end() -> None:
+    with Signals() as signals:
+        steps = []
+
+        def draw() -> None:
+            with signals.deferred():
+                signal.raise_signal(signal.SIGINT)
+                steps.append("whole")
+
+        with pytest.raises(Stopped):
+            draw()
+        with signals.deferred():
+            steps.append("cleaned up")
+    assert steps == ["whole", "cleaned up"]
+
+
+@pytest.mark.usefixtures("handlers")
 def test_handlers_are_put_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with Signals():

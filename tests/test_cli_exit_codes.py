@@ -61,11 +61,14 @@ class Table:
         return self.code("put", "x", self.source)
 
     def another_writer(self) -> int:
-        self.shell.ok("put", "small", "-", stdin=b"1")
-        for path in (self.shell.home / "pads").rglob("*"):
-            if path.is_file() and path.stat().st_size < 12_000:
-                path.write_bytes(b"not what we wrote" * 100)
-        return self.code("rm", "small")
+        """Yesterday's index over today's network."""
+        index = [self.shell.home / name for name in ("index.json", "index.journal")]
+        yesterday = [path.read_bytes() for path in index]
+        self.shell.ok("put", "today", "-", stdin=b"1")
+        for path, data in zip(index, yesterday, strict=True):
+            path.write_bytes(data)
+        (self.folder / "tiny").write_bytes(b"2")  # goes into the pad that has room, where today's value is
+        return self.code("put", "other", self.folder / "tiny")
 
     def full_disk(self) -> int:
         with open("/dev/full", "wb") as full, spawn("--home", self.shell.home, "ls", stdout=full, stderr=subprocess.PIPE) as p:
