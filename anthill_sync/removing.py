@@ -22,20 +22,22 @@ from .values import Extent
 
 
 def delete(session: Session, keys: Iterable[str], *, ignore_missing: bool) -> list[str]:
-    """Remove values, all or none, with their interrupted puts; the keys that were there."""
+    """Remove values, all or none, with their interrupted puts; the keys that were there. With ``ignore_missing`` a key
+    that only has an interrupted put loses that."""
     wanted = [check_key(key) for key in dict.fromkeys(keys)]
     with session.mutating(wanted) as index:
-        found = [key for key in wanted if key in index.values]
-        missing = [key for key in wanted if key not in index.values]
-        if missing and not ignore_missing:
-            value_of(index, missing[0])
+        if not ignore_missing:
+            for key in wanted:
+                value_of(index, key)
+        found = [key for key in wanted if key in index.values or key in index.pending_uploads]
         _take_away(session, index, "remove", found)
         return found
 
 
 def delete_prefix(session: Session, prefix: str) -> list[str]:
-    """Remove the key and all keys below it, all or none. Keys that are put meanwhile stay."""
-    keys = [key for key in sorted(session.index().values) if under(prefix, key)]
+    """Remove the key and all keys below it, all or none, with their interrupted puts. Keys that are put meanwhile stay."""
+    index = session.index()
+    keys = [key for key in sorted({*index.values, *index.pending_uploads}) if under(prefix, key)]
     return delete(session, keys, ignore_missing=True)
 
 
