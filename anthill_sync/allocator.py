@@ -64,6 +64,7 @@ class MemoryAllocator:
         self._journal.append([*records, ["idle", []], run_record(index)])
         self.supply.reset(self._map(), index.unreserved())
         self.planner.new_run()
+        self.writer.new_run()
         self.rewriter.new_run()
         self._run_id = index.run_id
 
@@ -74,6 +75,8 @@ class MemoryAllocator:
             return
         self._journal.release(self.committer.in_doubt())
         self._sequence = self._journal.index.sequence
+        if self.writer.interrupted:
+            self._run_id = b""  # what was half queued is forgotten: the next mutation begins a new run
 
     def load(self) -> None:
         """For questions without the lock: the map as the index has it now."""

@@ -241,7 +241,7 @@ class Journal:
             if self._end > max(CHECKPOINT_BYTES, 2 * self._snapshot_size):
                 self.checkpoint()
         except BaseException as raised:  # noqa: BLE001 - every waiting thread must hear of it
-            error = self._fail(raised) if isinstance(raised, (OSError, ImpossibleRecord)) else raised
+            error = raised if isinstance(raised, StoreClosed) else self._fail(raised)
             for ticket in batch:
                 ticket.error = error
 
@@ -266,7 +266,7 @@ class Journal:
     def _fail(self, error: BaseException) -> AnthillError:
         """The store closes: whether the last line is on disk is unknown, and only a new reading can tell."""
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        reason = error.strerror if isinstance(error, OSError) else error
+        reason = error.strerror if isinstance(error, OSError) else str(error) or type(error).__name__
         kind = NoRoom if full else LocalIOError
         self.failure = kind(f"{self._path}: {reason}; what was confirmed before is safe, run it again once this is mended")
         self.failure.__cause__ = error

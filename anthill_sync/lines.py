@@ -19,6 +19,7 @@ from .values import BlockList, Pending, Value, split_ids
 
 FORMAT = 1
 PADS_PER_LINE = 4096
+_LINE_START = b'{"s":'
 _SUM_FIELD = len(b',"c":"') + 16 + len(b'"}')
 
 
@@ -98,8 +99,10 @@ def scan(data: bytes, where: str, *, start: int = 0, previous: str | None = None
 def _accept(tail: Tail, opened: tuple[dict[str, Any], str], *, first: bool, where: str) -> bool:
     fields, own = opened
     if first:
-        if fields.get("format") != FORMAT:
-            raise UnknownFormat(f"{where}: format {fields.get('format')!r}; this version reads {FORMAT}")
+        if "format" not in fields:
+            return False
+        if fields["format"] != FORMAT:
+            raise UnknownFormat(f"{where}: format {fields['format']!r}; this version reads {FORMAT}")
         tail.base = fields["base"]
     elif fields.get("p") != tail.last_sum or "r" not in fields:
         return False
@@ -110,10 +113,14 @@ def _accept(tail: Tail, opened: tuple[dict[str, Any], str], *, first: bool, wher
 
 
 def _named_offsets(data: bytes) -> Iterator[int]:
+    """Of every whole line in damaged bytes, also of one whose newline before it is lost."""
     for line in data.split(b"\n"):
-        opened = _open_line(line)
-        if opened is not None and isinstance(opened[0].get("y"), int):
-            yield opened[0]["y"]
+        start = line.find(_LINE_START)
+        while start >= 0:
+            opened = _open_line(line[start:])
+            if opened is not None:
+                yield opened[0]["y"]
+            start = line.find(_LINE_START, start + 1)
 
 
 # -- snapshot

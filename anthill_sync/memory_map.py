@@ -120,6 +120,15 @@ class MemoryMap:
         self.written[pad] = 1
         self._move(pad, Kind.TAKEN, Kind.FULL)
 
+    def fill_part(self, pad: int, slot: Slot) -> None:
+        """TAKEN -> SHARED: a remainder that needed an empty pad is committed; more may come beside it."""
+        self.written[pad] = 1
+        space = Space(slots={slot.offset: slot})
+        self.bind(space, pad)
+        space.gaps, space.end = space.layout()
+        space.table, space.resend = space.sums()
+        self._settle(space)
+
     def blank(self, pad: int) -> None:
         """TAKEN -> EMPTY: an image without anything live is committed."""
         self.written[pad] = 1

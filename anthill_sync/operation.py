@@ -6,10 +6,11 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from .errors import AnthillError, Interrupted, NestedMutation, PutFailed
+from .errors import AnthillError, Interrupted, NestedMutation, PadLimitExceeded, PutFailed
 from .events import (
     Event,
     OnEvent,
@@ -25,6 +26,7 @@ from .networks.base import Call
 
 GRACE_SECONDS = 5.0  # what a stopped operation's running calls get before their connections are closed
 CLOSED_SECONDS = 0.5  # and then, to notice that their connections are gone
+STOP_POLL_SECONDS = 0.1  # between two looks at several operations' stop events
 WAKE_SECONDS = 1.0  # longest wait of the calling thread between two looks
 
 
@@ -58,9 +60,32 @@ class Operation:
         self._spaces: set[object] = set()  # shared pads that are counted in ``planned``
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._outstanding = 0
+        self._running = 0
         self._uploading = False
 
     # -- what workers say
+
+    def work_begins(self) -> None:
+        """A worker has taken up a piece of this operation. It looks at ``stop`` only after this, so that whoever stops
+        the operation and then sees no running work knows that none will begin."""
+        with self.lock:
+            self._running += 1
+
+    def work_ends(self) -> None:
+        """And has let go of it."""
+        with self.lock:
+            self._running -= 1
+        if self.stop.is_set():
+            self._events.put(None)
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Both."""
+        self.work_begins()
+        try:
+            yield
+        finally:
+            self.work_ends()
 
     def enter(self, count: int = 1) -> None:
         """``count`` more pieces of work belong to this operation."""
@@ -196,25 +221,59 @@ class Operation:
         self.deliver()
 
     def drain(self, seconds: float) -> bool:
-        """After a stop: wait until running work is over, at most ``seconds``; False when it is not."""
+        """After a stop: wait until running work is over, at most ``seconds``; False when it is not. What is still queued
+        does nothing when its turn comes. Counting only what runs makes this right even when the calling thread was
+        interrupted in the middle of queueing something."""
         deadline = time.monotonic() + seconds
-        while self._outstanding and (left := deadline - time.monotonic()) > 0:
+        while self._running and (left := deadline - time.monotonic()) > 0:
             try:
                 self._events.get(timeout=min(WAKE_SECONDS, left))
             except queue.Empty:
                 continue
-        return not self._outstanding
+        return not self._running
 
     def _hand_over(self, event: Event | None) -> None:
         if event is not None and self._on_event is not None:
             self._on_event(event)
 
 
+class _AllStopped(threading.Event):
+    """Set when every one of several operations is stopped: what they share goes on for the others."""
+
+    def __init__(self, operations: list[Operation]) -> None:
+        super().__init__()
+        self._operations = operations
+
+    def is_set(self) -> bool:
+        return all(operation.stop.is_set() for operation in self._operations)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self.is_set():
+            left = STOP_POLL_SECONDS if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                return False
+            super().wait(min(left, STOP_POLL_SECONDS))
+        return True
+
+
+def joint_call(operations: list[Operation]) -> Call:
+    """On behalf of all of these operations."""
+    if len(operations) == 1:
+        return operations[0].call
+
+    def on_retry(operation: str, pad: str, attempt: int, wait: float, error: str) -> None:
+        for each in operations:
+            each.call.on_retry(operation, pad, attempt, wait, error)
+
+    return Call(_AllStopped(operations), on_retry)
+
+
 def describe_failure(error: BaseException, *, step: str, key: str | None = None, pad: str | None = None) -> BaseException:
     """``error`` as the ``PutFailed`` that names key, pad, step, attempts and cause; what is not ours stays as it is."""
-    if not isinstance(error, AnthillError) or isinstance(error, (PutFailed, Interrupted, NestedMutation)):
+    if not isinstance(error, AnthillError) or isinstance(error, (PutFailed, PadLimitExceeded, Interrupted, NestedMutation)):
         return error
-    attempts = error.context.get("attempts", 1)
+    attempts, step = error.context.get("attempts", 1), error.context.get("step", step)
     where = "".join([f" of {key!r}" if key else "", f" at pad {pad[:16]}..." if pad else ""])
     tries = f" after {attempts} attempts" if attempts > 1 else ""
     failed = PutFailed(f"{step}{where} failed{tries}: {error}", error.exit_code, key=key, pad=pad, step=step, attempts=attempts)

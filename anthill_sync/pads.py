@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from .errors import AnotherWriter, BlockDamaged, RolledBack
+from .errors import AnotherWriter, BlockDamaged, NetworkError, RolledBack
 from .image import Header, Table, parse_header, parse_table
 from .keys import MasterKey, PadKey
 from .networks.base import Image, Network
@@ -126,4 +126,8 @@ class Pads:
         """Replace the pad's image; returns when the network is known to hold it durably."""
         name = self.name(pad)
         self.network.write(name, image)
-        self.network.confirm(name, image.digest)
+        try:
+            self.network.confirm(name, image.digest)
+        except NetworkError as error:
+            error.context = {**error.context, "step": "confirm"}
+            raise

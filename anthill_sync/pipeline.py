@@ -52,7 +52,12 @@ class Stage:
             if self._workers >= self.threads:
                 return
             self._workers += 1
-        self._pool.submit(self._drain)
+        try:
+            self._pool.submit(self._drain)
+        except BaseException:  # no thread, or an interrupt: the next unit tries again
+            with self._lock:
+                self._workers -= 1
+            raise
 
     def _drain(self) -> None:
         while (unit := self._next()) is not None:

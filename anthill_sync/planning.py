@@ -12,6 +12,7 @@ from .image import encode_attributes, manifest_size
 from .journal import Journal
 from .operation import Operation
 from .sealing import OVERHEAD
+from .space import ENTRY_SIZE, HEADER_SIZE, TABLE_FIXED
 from .supply import PadSupply
 from .uploads import Origin, Upload
 from .values import DATA_ID_SIZE, Span
@@ -62,8 +63,11 @@ class Planner:
         operation.expect_bytes(size)
         if size is not None:
             upload.plan(len(upload.origins))
+            new = upload.old is None and upload.pending is None
+            if new and self.rest_goes_alone(upload):
+                upload.send_rest_alone()
             operation.expect_pads(len(upload.sends))
-            if upload.old is None and upload.pending is None:
+            if new:
                 self.place(upload, upload.spans())
         return upload
 
@@ -72,9 +76,19 @@ class Planner:
         assert upload.size is not None
         chunk = len(upload.origins) - 1
         rest = upload.size % self._chunk_size
-        sent = bool(rest) and upload.origins[chunk] == Origin.SENT
+        sent = bool(rest) and upload.origins[chunk] == Origin.SENT and not upload.rest_alone
         self._place(upload, rest + OVERHEAD if sent else None, chunk, len(spans))
         upload.tail_chunk = chunk if sent else None
+
+    def rest_goes_alone(self, upload: Upload, spans: int | None = None) -> bool:
+        """True when the remainder has to be sent and does not fit into one empty pad together with the manifest, here
+        assumed to have this many ``spans`` (None: those it has now)."""
+        assert upload.size is not None
+        rest = upload.size % self._chunk_size
+        if not rest or upload.rest_alone or upload.origins[-1] != Origin.SENT:
+            return False
+        manifest = manifest_size(upload.key, upload.attributes, len(upload.spans()) if spans is None else spans)
+        return HEADER_SIZE + rest + OVERHEAD + ENTRY_SIZE + TABLE_FIXED + manifest > self._pad_size
 
     def place_manifest(self, upload: Upload, spans: int) -> Item:
         """Place a manifest whose blocks stay where they are."""
@@ -100,8 +114,14 @@ class Planner:
 
     def at_most(self, uploads: list[Upload]) -> int:
         """The same if every chunk had changed."""
-        changed = sum(len(upload.scans) + (upload.placement is None) for upload in uploads)
+        changed = sum(len(upload.scans) + self._tail_pads(upload) for upload in uploads)
         return self._supply.shortage(self.count(uploads) + changed)
+
+    def _tail_pads(self, upload: Upload) -> int:
+        """Pads at most for a remainder and manifest that are not placed yet."""
+        if upload.placement is not None:
+            return 0
+        return 1 + int(upload.size is not None and self.rest_goes_alone(upload, len(upload.origins)))
 
     def count(self, uploads: list[Upload]) -> int:
         """Empty pads that these plans will take."""

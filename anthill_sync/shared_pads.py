@@ -10,7 +10,7 @@ from .committer import Committer
 from .composing import Batch, Composer, Item, SourceFailed
 from .image import Table
 from .networks.base import calling
-from .operation import Operation, describe_failure
+from .operation import Operation, describe_failure, joint_call
 from .pads import StoredImage
 from .pipeline import Pipeline
 from .space import Space
@@ -38,6 +38,13 @@ class SharedPads:
         self._items: dict[Space, list[Item]] = {}
         self._rewriters: dict[Space, list[Operation]] = {}
         self._wanted: dict[Space, Operation] = {}  # planned spaces whose pad is part of an operation's demand
+
+    def reset(self) -> None:
+        """Forget every queue: nothing is running."""
+        with self._supply.lock:
+            self._items.clear()
+            self._rewriters.clear()
+            self._wanted.clear()
 
     # -- queueing
 
@@ -71,14 +78,30 @@ class SharedPads:
                 return
             space.queued = True
             wants = self.claim(space, operation)
-        if wants:
-            self._supply.want(operation, 1)
+        if wants and not self._demand(space, operation):
+            return
         unit = SpaceUnit(self, space, self._wanted.get(space, operation))
         if space.number is None:
             self._supply.queue(unit)
         else:
             operation.upload_starting()
             self._pipeline.upload.put(unit)
+
+    def _demand(self, space: Space, operation: Operation) -> bool:
+        """Demand the pad of a planned space; False: ``operation`` may not, and fails. It may have inherited the space from
+        another put that failed, on whose thread this runs; the next that waits for the space tries then."""
+        try:
+            self._supply.want(operation, 1)
+            return True
+        except BaseException as error:  # noqa: BLE001 - the operation carries it to its caller
+            operation.fail(error)
+        with self._supply.lock:
+            space.queued = False
+            self._wanted.pop(space, None)
+            others = [item.operation for item in self._items.get(space, []) if not item.operation.stop.is_set()]
+        if others:
+            self._queue(space, others[0])
+        return False
 
     def withdraw(self, operation: Operation, waiting: list[object]) -> None:
         """The operation has failed: take its items out; ``waiting`` are its units that had no pad yet."""
@@ -117,15 +140,15 @@ class SharedPads:
         batch = self._start(unit)
         if batch is None:
             return
-        operations = batch.operations()
         try:
-            with calling((batch.items[0].operation if batch.items else batch.rewriters[0]).call):
+            with calling(joint_call(batch.operations())):
                 self._send(batch)
         except BaseException as error:  # noqa: BLE001 - the operations carry it to their callers
             self._fail(batch, error)
         finally:
             self._end(batch)
-            for operation in operations:
+            for operation in batch.operations():
+                operation.work_ends()
                 count = sum(item.operation is operation for item in batch.items) + batch.rewriters.count(operation)
                 operation.leave(count)
 
@@ -148,6 +171,8 @@ class SharedPads:
             space.queued, space.busy = False, True
             live = [slot for slot in space.slots.values() if slot.live]
             batch = Batch(space, self._items.pop(space, []), self._rewriters.pop(space, []), live, set(space.live_manifests))
+            for operation in batch.operations():
+                operation.work_begins()
         batch.counter = self._committer.counter(batch.pad)
         return batch
 

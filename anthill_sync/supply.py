@@ -50,20 +50,23 @@ class _ReserveUnit:
 
     def run(self) -> None:
         operation = self._request.operation
+        with operation.working():
+            self._try(operation)
+            self._supply.feed(self._request, 1)
+        operation.leave()
+
+    def _try(self, operation: Operation) -> None:
         try:
-            if not operation.stop.is_set():
-                with calling(operation.call):
-                    self._supply.reserve(self._pad)
-                operation.pad_reserved()
-                self._supply.reserved(self._pad)
-            else:
+            if operation.stop.is_set():
                 self._supply.not_reserved(self._pad)
+                return
+            with calling(operation.call):
+                self._supply.reserve(self._pad)
+            operation.pad_reserved()
+            self._supply.reserved(self._pad)
         except BaseException as error:  # noqa: BLE001 - the operation carries it to its caller
             self._supply.not_reserved(self._pad)
             operation.fail(describe_failure(error, step="reserve", pad=self._supply.pads.name(self._pad).address))
-        finally:
-            self._supply.feed(self._request, 1)
-            operation.leave()
 
 
 class PadSupply:
@@ -77,9 +80,9 @@ class PadSupply:
         self.doubts: dict[int, BaseException] = {}  # pads with an unanswered attempt, and why
         self._pipeline = pipeline
         self._waiting: deque[PadUnit] = deque()
-        self._promised = 0  # units in upload_ready_queue that will take a pad
+        self._promised: set[PadUnit] = set()  # units in upload_ready_queue that will take a pad
         self._demand: Counter[Operation] = Counter()
-        self._reserving = 0  # pads being reserved
+        self._reserving: set[int] = set()  # pads being reserved
         self._unreserved: list[int] = []  # numbers whose reservation nobody is working on, lowest first
 
     def reset(self, memory_map: MemoryMap, unreserved: list[int]) -> None:
@@ -87,6 +90,10 @@ class PadSupply:
         with self.lock:
             self.map = memory_map
             self.doubts.clear()
+            self._waiting.clear()
+            self._promised.clear()
+            self._demand.clear()
+            self._reserving.clear()
             self._unreserved = sorted(unreserved)
 
     # -- demand
@@ -94,7 +101,7 @@ class PadSupply:
     def shortage(self, more: int = 0) -> int:
         """Pads that would have to be reserved if ``more`` were needed now."""
         with self.lock:
-            return max(0, self._demand.total() + more - self.map.free_pads() - self._reserving)
+            return max(0, self._demand.total() + more - self.map.free_pads() - len(self._reserving))
 
     def want(self, operation: Operation, count: int) -> None:
         """``operation`` needs ``count`` more empty pads; reserves what is missing. ``PadLimitExceeded`` before
@@ -126,7 +133,7 @@ class PadSupply:
     def take(self, unit: PadUnit) -> int | None:
         """The pad for ``unit``, which has just started; None: it has been queued again."""
         with self.lock:
-            self._promised -= 1
+            self._promised.discard(unit)
             pad = self.map.take()
             if pad is None:
                 self._waiting.appendleft(unit)
@@ -139,7 +146,7 @@ class PadSupply:
     def forgo(self, unit: PadUnit) -> None:
         """``unit`` has started and needs no pad any more."""
         with self.lock:
-            self._promised -= 1
+            self._promised.discard(unit)
             self.unwant(unit.operation, 1)
         self.changed()
 
@@ -182,7 +189,7 @@ class PadSupply:
         first = self.map.total
         self.map.extend(first + count - len(numbers))
         numbers += range(first, self.map.total)
-        self._reserving += len(numbers)
+        self._reserving.update(numbers)
         return _Request(operation, numbers)
 
     def _start(self, request: _Request | None) -> None:
@@ -195,7 +202,7 @@ class PadSupply:
             self.journal.append([["reserving", first, last] for first, last in _ranges(list(request.numbers))])
         except BaseException:
             with self.lock:
-                self._reserving -= len(request.numbers)
+                self._reserving.difference_update(request.numbers)
             operation.leave()
             raise
         for _ in range(WINDOW * self._pipeline.reservation.threads):
@@ -217,7 +224,7 @@ class PadSupply:
     def _drop(self, request: _Request) -> None:
         if not request.numbers:
             return
-        self._reserving -= len(request.numbers)
+        self._reserving.difference_update(request.numbers)
         self._unreserved = sorted([*self._unreserved, *request.numbers])
         request.numbers.clear()
 
@@ -229,25 +236,28 @@ class PadSupply:
     def reserved(self, pad: int) -> None:
         """The pad is ours: whoever waits may have it."""
         with self.lock:
-            self._reserving -= 1
-            self.map.reserved(pad)
+            if pad in self._reserving:
+                self._reserving.remove(pad)
+                self.map.reserved(pad)
         self.changed()
 
     def not_reserved(self, pad: int) -> None:
         """Nobody is reserving the pad any more; the next reservation begins with it."""
         with self.lock:
-            self._reserving -= 1
-            self._unreserved = sorted([*self._unreserved, pad])
+            if pad in self._reserving:
+                self._reserving.remove(pad)
+                self._unreserved = sorted([*self._unreserved, pad])
 
     # -- dispatch
 
     def changed(self) -> None:
         """Something became free, was reserved or was given up: send on whoever can go."""
         with self.lock:
-            while self._waiting and self.map.available() > self._promised:
-                self._promised += 1
-                self._waiting[0].operation.upload_starting()
-                self._pipeline.upload.put(self._waiting.popleft())
+            while self._waiting and self.map.available() > len(self._promised):
+                unit = self._waiting.popleft()
+                self._promised.add(unit)
+                unit.operation.upload_starting()
+                self._pipeline.upload.put(unit)
             stuck = bool(self._waiting) and not self._promised
             operation = self._waiting[0].operation if stuck else None
         if operation is not None:

@@ -10,7 +10,7 @@ from .index import encode
 from .networks.base import calling
 from .operation import Operation, describe_failure
 from .reading import compare, read_chunk
-from .space import HEADER_SIZE
+from .space import HEADER_SIZE, SEAL_OVERHEAD, Slot
 from .uploads import Upload
 
 
@@ -31,7 +31,7 @@ class Flow(Protocol):
 
 
 class ChunkUnit:
-    """One full chunk into one empty pad."""
+    """One chunk into one empty pad: a full one, or a remainder that is too large to share its pad with the manifest."""
 
     def __init__(self, flow: Flow, committer: Committer, upload: Upload, chunk: int) -> None:
         self._flow, self._committer, self._upload, self._chunk = flow, committer, upload, chunk
@@ -41,16 +41,24 @@ class ChunkUnit:
         return self._upload.operation
 
     def run(self) -> None:
+        with self.operation.working():
+            ended = self._run()
+            if ended:
+                self._flow.unit_over(self.operation)
+        if ended:
+            self.operation.leave()
+
+    def _run(self) -> bool:
+        """False: it has been queued again."""
         supply = self._committer.supply
         if self._upload.stopped:
             supply.forgo(self)
         elif (pad := supply.take(self)) is None:
-            return  # queued again
+            return False
         else:
             with calling(self.operation.call):
                 self._try(pad)
-        self._flow.unit_over(self.operation)
-        self.operation.leave()
+        return True
 
     def _try(self, pad: int) -> None:
         upload, supply = self._upload, self._committer.supply
@@ -99,9 +107,9 @@ class ChunkUnit:
             if pad not in committer.supply.doubts:
                 committer.supply.give_back(pad)
             raise
-        upload.operation.transferred(upload.chunk_size, length)
-        sealed = committer.supply.map.full_length
-        block = [encode(upload.data_id), self._chunk, HEADER_SIZE, sealed, encode(fingerprint)]
+        plain = upload.chunk_length(self._chunk)
+        upload.operation.transferred(plain, length)
+        block = [encode(upload.data_id), self._chunk, HEADER_SIZE, plain + SEAL_OVERHEAD, encode(fingerprint)]
         record = committed_record(pad, counter, digest, blocks=[block], added=[], dropped=None, blank=False)
         self._commit(pad, record)
 
@@ -118,7 +126,7 @@ class ChunkUnit:
         upload, committer = self._upload, self._committer
         last = upload.remaining == 1
         records = [record, upload.publish_record(upload.manifest_pad)] if last else [record]
-        committer.commit(pad, records, lambda: committer.supply.map.fill(pad))
+        committer.commit(pad, records, lambda: self._placed(pad))
         upload.operation.pad_committed()
         with upload.lock:
             upload.remaining -= 1
@@ -127,6 +135,13 @@ class ChunkUnit:
             committer.record([upload.publish_record(upload.manifest_pad)])
         if over:
             upload.finish()
+
+    def _placed(self, pad: int) -> None:
+        memory_map, length = self._committer.supply.map, self._upload.chunk_length(self._chunk) + SEAL_OVERHEAD
+        if length == memory_map.full_length:
+            memory_map.fill(pad)
+        else:
+            memory_map.fill_part(pad, Slot(HEADER_SIZE, length, self._upload.data_id, self._chunk, live=True))
 
 
 class ScanUnit:
@@ -140,16 +155,20 @@ class ScanUnit:
         return self._upload.operation
 
     def run(self) -> None:
-        upload = self._upload
-        try:
-            if not upload.stopped:
-                self._flow.found_changed(upload, [chunk for chunk in self._chunks if self._changed(chunk)])
-                if upload.read_over(len(self._chunks)):
-                    self._flow.reads_done(upload)
-        except BaseException as error:  # noqa: BLE001 - the operation carries it to its caller
-            self._flow.source_failed(upload, error)
-        self._flow.unit_over(self.operation)
+        with self.operation.working():
+            try:
+                self._compare()
+            except BaseException as error:  # noqa: BLE001 - the operation carries it to its caller
+                self._flow.source_failed(self._upload, error)
+            self._flow.unit_over(self.operation)
         self.operation.leave()
+
+    def _compare(self) -> None:
+        upload = self._upload
+        if not upload.stopped:
+            self._flow.found_changed(upload, [chunk for chunk in self._chunks if self._changed(chunk)])
+            if upload.read_over(len(self._chunks)):
+                self._flow.reads_done(upload)
 
     def _changed(self, chunk: int) -> bool:
         """True for a full chunk that must be sent; a changed remainder is left to the tail."""
@@ -166,18 +185,23 @@ class BlankUnit:
 
     def run(self) -> None:
         supply = self._committer.supply
-        with supply.lock:
-            mine = not self.operation.stop.is_set() and supply.map.take_empty(self._pad)
-        if mine:
-            try:
-                with calling(self.operation.call):
-                    self._send()
-            except BaseException as error:  # noqa: BLE001 - the operation carries it to its caller
-                if self._pad not in supply.doubts:
-                    supply.give_back(self._pad)
-                address = self._committer.pads.name(self._pad).address
-                self.operation.fail(describe_failure(error, step="write", pad=address))
+        with self.operation.working():
+            with supply.lock:
+                mine = not self.operation.stop.is_set() and supply.map.take_empty(self._pad)
+            if mine:
+                self._try()
         self.operation.leave()
+
+    def _try(self) -> None:
+        supply = self._committer.supply
+        try:
+            with calling(self.operation.call):
+                self._send()
+        except BaseException as error:  # noqa: BLE001 - the operation carries it to its caller
+            if self._pad not in supply.doubts:
+                supply.give_back(self._pad)
+            address = self._committer.pads.name(self._pad).address
+            self.operation.fail(describe_failure(error, step="write", pad=address))
 
     def _send(self) -> None:
         committer, pad = self._committer, self._pad

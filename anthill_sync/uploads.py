@@ -62,6 +62,7 @@ class Upload:
         self.begun = False  # the pending entry names this attempt
         self.dropped = False  # skipped: its source failed and the others go on
         self.placement: Placement | None = None  # of remainder and manifest
+        self.rest_alone = False  # the remainder is too large to share a pad with the manifest, and goes like a full chunk
         self.tail_chunk: int | None = None  # the remainder, when it is sent
         self.inline: list[Any] = []  # the remainder's block, for a put of one image
         self.resealed: dict[int, Block] = {}  # carried-over full chunks that are sealed anew for a shorter manifest
@@ -100,15 +101,22 @@ class Upload:
         self.remaining += len(self.sends)
 
     def add_send(self, chunk: int, *, read: bool = False) -> None:
-        """One more full chunk must be sent; ``read``: it still has to be read for that. Under ``lock``."""
+        """One more chunk must be sent to an empty pad; ``read``: it still has to be read for that. Under ``lock``."""
         self.origins[chunk] = Origin.SENT
         self.sends.append(chunk)
         self.unread += int(read)
         self.remaining += 1
 
+    def send_rest_alone(self) -> None:
+        """The remainder takes an empty pad of its own."""
+        with self.lock:
+            self.rest_alone = True
+            self.add_send(len(self.origins) - 1, read=True)
+
     def chunk_length(self, chunk: int) -> int:
         """Plaintext bytes of a chunk."""
-        assert self.size is not None
+        if self.size is None:
+            return self.chunk_size  # of a stream's chunks only full ones are asked for before its end
         return min(self.chunk_size, self.size - chunk * self.chunk_size)
 
     @property

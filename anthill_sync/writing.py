@@ -29,11 +29,17 @@ class Writer:
 
     def __init__(self, planner: Planner, committer: Committer, pipeline: Pipeline, chunk_size: int) -> None:
         self.shared = SharedPads(committer, pipeline, self.source_failed)
+        self.interrupted = False  # the calling thread was interrupted, perhaps in the middle of queueing something
         self.unfinished = False  # calls are still running after a stop; their pads stay in ``writing``
         self._planner, self._committer, self._pipeline = planner, committer, pipeline
         self._supply, self._lock = committer.supply, committer.supply.lock
         self._chunk_size = chunk_size
         self._window = WINDOW * pipeline.upload.threads
+
+    def new_run(self) -> None:
+        """Nothing is queued or running."""
+        self.interrupted = False
+        self.shared.reset()
 
     def start(self, operation: Operation, uploads: list[Upload]) -> None:
         """Begin to reserve what the plans need. ``PadLimitExceeded`` before anything is reserved."""
@@ -70,6 +76,7 @@ class Writer:
             operation.wait(lambda: self._withdraw(operation))
         except BaseException as error:  # noqa: BLE001 - raised again below, once running work has ended
             operation.fail(error)
+            self.interrupted |= not isinstance(error, Exception)
             self._stop(operation, patient=isinstance(error, Exception))
         finally:
             self._withdraw(operation)  # what others may be waiting for in its name: claims of pads, demand
@@ -185,6 +192,10 @@ class Writer:
             full = upload.reseal(self._planner.to_seal_anew(upload))
             if full:
                 self._send_more(upload, full)
+                return None
+            if self._planner.rest_goes_alone(upload):
+                upload.send_rest_alone()
+                self._send_more(upload, 1)
                 return None
             self._planner.place(upload, upload.spans())
         assert upload.placement is not None

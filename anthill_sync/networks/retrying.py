@@ -70,6 +70,10 @@ class _Policy:
     jitter: Callable[[float], float]
 
 
+def _wait_for(stop: threading.Event, seconds: float) -> object:
+    return stop.wait(seconds)
+
+
 class RetryingNetwork:
     """``inner``, with passing failures repeated as ``settings`` say (attempts, seconds, waits).
 
@@ -82,7 +86,7 @@ class RetryingNetwork:
         inner: Network,
         settings: Settings,
         *,
-        sleep: Sleep = threading.Event.wait,
+        sleep: Sleep = _wait_for,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[float], float] = backoff.full_jitter,
     ) -> None:
