@@ -20,9 +20,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from . import durable
-from .errors import AnthillError, IndexDamaged, LocalIOError, NoRoom, StoreClosed
+from .errors import AnthillError, IndexDamaged, Interrupted, LocalIOError, NoRoom, StoreClosed
+from .groupcommit import GroupCommit, Ticket
 from .index import Freed, ImpossibleRecord, MasterIndex, Record
-from .lines import Tail, batch_line, first_line, load_snapshot, scan, snapshot_lines
+from .lines import Tail, batch_line, dumps, first_line, load_snapshot, scan, snapshot_lines
 from .lock import FileLock
 
 SNAPSHOT_NAME = "index.json"
@@ -32,18 +33,6 @@ CHECKPOINT_BYTES = 256 * 1024  # a journal smaller than this is never worth a ch
 LOAD_TRIES = 20  # a reader that meets this many checkpoints in a row gives up
 
 log = logging.getLogger("anthill_sync.journal")
-
-
-class _Ticket:
-    """Records of one ``append``, waiting for the line they go into."""
-
-    __slots__ = ("done", "error", "freed", "records")
-
-    def __init__(self, records: list[Record]) -> None:
-        self.records = records
-        self.freed = Freed()
-        self.error: BaseException | None = None
-        self.done = False
 
 
 def create_files(home: Path) -> None:
@@ -56,7 +45,7 @@ class Journal:
     """``index`` as the files in ``home`` have it, and the way to change it.
 
     ``index_lock`` guards ``index``; it is never held during file or network I/O except by ``refresh``, which
-    reads. Everything else is guarded by the group commit's condition.
+    reads. Everything else belongs to the one thread that writes a line, or that takes or gives back the lock.
     """
 
     def __init__(self, home: Path) -> None:
@@ -66,9 +55,7 @@ class Journal:
         self._home = home
         self._path = home / JOURNAL_NAME
         self._lock = FileLock(home / LOCK_NAME)
-        self._condition = threading.Condition()
-        self._waiting: list[_Ticket] = []
-        self._leading = False
+        self._commits = GroupCommit(self._commit, self._interrupted)
         self._append_fd: int | None = None
         self._read_fd: int | None = None
         self._end = 0  # offset behind the last verified line
@@ -91,13 +78,20 @@ class Journal:
         with self.index_lock:
             if self._lock.held and self._append_fd is not None:
                 return False
-            found = self._stat()
-            if self._read_fd is None or found.st_ino != os.fstat(self._read_fd).st_ino or found.st_size < self._end:
-                self._load()
-                return True
-            if found.st_size == self._seen:
-                return False
-            return self._read_more()
+            try:
+                return self._catch_up()
+            except BaseException:
+                self._close_reader()  # perhaps half applied: the next look begins anew
+                raise
+
+    def _catch_up(self) -> bool:
+        found = self._stat()
+        if self._read_fd is None or found.st_ino != os.fstat(self._read_fd).st_ino or found.st_size < self._end:
+            self._load()
+            return True
+        if found.st_size == self._seen:
+            return False
+        return self._read_more()
 
     def _stat(self) -> os.stat_result:
         try:
@@ -173,6 +167,8 @@ class Journal:
             elif self._append_fd is None:
                 self._open_appender()
         except BaseException as error:
+            self._close_appender()
+            self._close_reader()
             self._lock.release()
             if isinstance(error, OSError):
                 raise self._fail(error) from error
@@ -187,7 +183,10 @@ class Journal:
                 self._write_line([["idle", in_doubt]], sync=False)
                 self._apply([["idle", in_doubt]])
                 self._idle = True
-        except OSError as error:
+        except BaseException as error:
+            self._close_reader()  # what is on disk is not known here: the next look begins anew
+            if not isinstance(error, OSError):
+                raise
             self._fail(error)
         finally:
             self._close_appender()
@@ -196,54 +195,39 @@ class Journal:
     def give_up(self) -> None:
         """Stop being the writer without a word: the next one checkpoints and looks at what was being written. A line
         that is being written is waited for; later ones find the journal closed."""
-        with self._condition:
-            self._condition.wait_for(lambda: not self._leading)
-            self._close_appender()
+        self._commits.at_rest(self._close_appender)
         self._lock.release()
 
     def append(self, records: list[Record]) -> Freed:
         """Make ``records`` durable in order, then apply them; tells what they freed. Thread-safe: everything that
         waits while a line is being written goes into the next line, with one write and one sync."""
-        ticket = _Ticket(records)
-        with self._condition:
-            self._waiting.append(ticket)
-            while self._leading and not ticket.done:
-                self._condition.wait()
-            if ticket.done:
-                return self._result(ticket)
-            self._leading, batch, self._waiting = True, self._waiting, []
-        try:
-            self._commit(batch)
-        finally:
-            with self._condition:
-                self._leading = False
-                for each in batch:
-                    each.done = True
-                self._condition.notify_all()
-        return self._result(ticket)
+        dumps(records)  # what cannot be encoded is its caller's error alone, and must not fail the line of others
+        return self._commits.append(records)
 
-    def _result(self, ticket: _Ticket) -> Freed:
-        if ticket.error is not None:
-            raise ticket.error
-        return ticket.freed
-
-    def _commit(self, batch: list[_Ticket]) -> None:
-        error: BaseException = StoreClosed("the store is closed")
+    def _commit(self, batch: list[Ticket]) -> None:
         try:
             if self.failure is not None:
                 raise StoreClosed(f"the store closed itself: {self.failure}")
             if not self._lock.held or self._append_fd is None:
-                raise error
+                raise StoreClosed("the store is closed")
             self._write_line([record for ticket in batch for record in ticket.records], sync=True)
+            self._idle = False
             for ticket in batch:
                 ticket.freed = self._apply(ticket.records)
-            self._idle = False
             if self._end > max(CHECKPOINT_BYTES, 2 * self._snapshot_size):
                 self.checkpoint()
-        except BaseException as raised:  # noqa: BLE001 - every waiting thread must hear of it
+            for ticket in batch:
+                ticket.done = True
+        except BaseException as raised:
             error = raised if isinstance(raised, StoreClosed) else self._fail(raised)
             for ticket in batch:
-                ticket.error = error
+                ticket.error, ticket.done = error, True
+            if not isinstance(raised, Exception):
+                raise
+
+    def _interrupted(self) -> AnthillError:
+        """Nobody knows how far the thread came that was writing."""
+        return self.failure or self._fail(Interrupted("interrupted while the journal was written"))
 
     def _write_line(self, records: list[Record], *, sync: bool) -> None:
         assert self._append_fd is not None

@@ -19,8 +19,9 @@ class KeyLocks:
         """All of one mutation's keys at once, in byte order, so that two mutations never wait for each other."""
         with ExitStack() as stack:
             for key in sorted(set(keys)):
+                lock = self._enter(key)  # an interrupt before the next line leaves an entry behind, and nothing held
                 stack.callback(self._leave, key)
-                stack.enter_context(self._enter(key))
+                stack.enter_context(lock)
             yield
 
     def _enter(self, key: str) -> threading.Lock:

@@ -26,6 +26,7 @@ from .networks.base import Call
 
 GRACE_SECONDS = 5.0  # what a stopped operation's running calls get before their connections are closed
 CLOSED_SECONDS = 0.5  # and then, to notice that their connections are gone
+SETTLE_SECONDS = 0.2  # for queued work of a stopped operation to be dropped, which takes no time unless it was lost
 STOP_POLL_SECONDS = 0.1  # between two looks at several operations' stop events
 WAKE_SECONDS = 1.0  # longest wait of the calling thread between two looks
 
@@ -224,13 +225,17 @@ class Operation:
         """After a stop: wait until running work is over, at most ``seconds``; False when it is not. What is still queued
         does nothing when its turn comes. Counting only what runs makes this right even when the calling thread was
         interrupted in the middle of queueing something."""
+        self._await(lambda: not self._running, seconds)
+        self._await(lambda: not self._outstanding, SETTLE_SECONDS)
+        return not self._running
+
+    def _await(self, over: Callable[[], bool], seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        while self._running and (left := deadline - time.monotonic()) > 0:
+        while not over() and (left := deadline - time.monotonic()) > 0:
             try:
                 self._events.get(timeout=min(WAKE_SECONDS, left))
             except queue.Empty:
                 continue
-        return not self._running
 
     def _hand_over(self, event: Event | None) -> None:
         if event is not None and self._on_event is not None:

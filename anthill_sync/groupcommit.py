@@ -1,0 +1,76 @@
+"""Group commit: everything that waits while a line is being written goes into the next line, with one write and one
+sync. Whoever finds nobody writing writes for all."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from .index import Freed, Record
+
+
+class Ticket:
+    """Records of one ``append``, waiting for the line they go into."""
+
+    __slots__ = ("done", "error", "freed", "records")
+
+    def __init__(self, records: list[Record]) -> None:
+        self.records = records
+        self.freed = Freed()
+        self.error: BaseException | None = None
+        self.done = False  # durable and applied, or failed with ``error``
+
+
+class GroupCommit:
+    """``write`` makes one line of many tickets and marks each as done; ``broken`` is called when an interrupt kept it
+    from that, and gives the error for the tickets it left. ``_condition`` guards everything here."""
+
+    def __init__(self, write: Callable[[list[Ticket]], None], broken: Callable[[], BaseException]) -> None:
+        self._write, self._broken = write, broken
+        self._condition = threading.Condition()
+        self._waiting: list[Ticket] = []
+        self._batch: list[Ticket] = []  # of the line that is being written
+        self._leader: Ticket | None = None  # whose thread is writing it
+
+    def append(self, records: list[Record]) -> Freed:
+        """Return when ``records`` are durable and applied; what they freed."""
+        ticket = Ticket(records)
+        try:
+            if self._leads(ticket):
+                self._write(self._batch)
+        finally:
+            try:
+                self._over(ticket)
+            except BaseException:  # an interrupt just now must not leave everybody waiting for this thread
+                self._over(ticket)
+                raise
+        if ticket.error is not None:
+            raise ticket.error
+        return ticket.freed
+
+    def at_rest(self, action: Callable[[], None]) -> None:
+        """Wait for the line that is being written, then run ``action`` before the next one."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._leader is None)
+            action()
+
+    def _leads(self, ticket: Ticket) -> bool:
+        """Wait until the ticket's line is written; True: this thread is to write all that waits."""
+        with self._condition:
+            self._waiting.append(ticket)
+            while self._leader is not None and not ticket.done:
+                self._condition.wait()
+            if not ticket.done:
+                self._leader, self._batch, self._waiting = ticket, self._waiting, []
+            return not ticket.done
+
+    def _over(self, ticket: Ticket) -> None:
+        with self._condition:
+            if self._leader is ticket:
+                for each in self._batch:
+                    if not each.done:
+                        each.error, each.done = self._broken(), True
+                self._leader = None
+                self._condition.notify_all()
+            elif ticket in self._waiting:
+                self._waiting.remove(ticket)
