@@ -33,7 +33,7 @@ _UNITS = {"": 1, "b": 1, "k": KIB, "kib": KIB, "m": MIB, "mib": MIB, "g": KIB * 
 
 def parse_size(text: str | int) -> int:
     """Bytes from ``4MiB``, ``512KiB`` or plain digits; ``InvalidArgument`` for anything else."""
-    match = re.fullmatch(r"(\d{1,18})\s*([a-zA-Z]{0,3})", str(text).strip())
+    match = re.fullmatch(r"([0-9]{1,18})\s*([a-zA-Z]{0,3})", str(text).strip())
     if match is None or match[2].lower() not in _UNITS:
         raise InvalidArgument(f"not a size: {text!r}; write bytes as digits, or 512KiB, 4MiB, 1GiB")
     return int(match[1]) * _UNITS[match[2].lower()]
@@ -66,7 +66,7 @@ def _parse_positive(text: str | int) -> int:
 def _parse_seconds(text: str | float) -> float:
     try:
         value = float(text)
-    except ValueError:
+    except (TypeError, ValueError):
         value = -1.0
     if not 0 <= value <= 10**9:
         raise InvalidArgument(f"not a number of seconds: {text!r}")

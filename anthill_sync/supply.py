@@ -65,8 +65,8 @@ class _ReserveUnit:
             operation.pad_reserved()
             self._supply.reserved(self._pad)
         except BaseException as error:  # noqa: BLE001 - the operation carries it to its caller
-            self._supply.not_reserved(self._pad)
             operation.fail(describe_failure(error, step="reserve", pad=self._supply.pads.name(self._pad).address))
+            self._supply.not_reserved(self._pad)
 
 
 class PadSupply:
@@ -213,20 +213,22 @@ class PadSupply:
         """Queue the next ``count`` reservations; all that are left go back when the operation has stopped."""
         for _ in range(count):
             with self.lock:
-                if request.operation.stop.is_set():
-                    self._drop(request)
-                if not request.numbers:
-                    return
-                pad = request.numbers.popleft()
+                dropped = request.operation.stop.is_set() and self._drop(request)
+                pad = request.numbers.popleft() if request.numbers else None
+            if pad is None:
+                if dropped:
+                    self.changed()
+                return
             request.operation.enter()
             self._pipeline.reservation.put(_ReserveUnit(self, request, pad))
 
-    def _drop(self, request: _Request) -> None:
-        if not request.numbers:
-            return
+    def _drop(self, request: _Request) -> bool:
+        """Give up what is not queued yet; True when that was anything. Under ``lock``."""
+        dropped = bool(request.numbers)
         self._reserving.difference_update(request.numbers)
         self._unreserved = sorted([*self._unreserved, *request.numbers])
         request.numbers.clear()
+        return dropped
 
     def reserve(self, pad: int) -> None:
         """Make the pad ours on the network, then in the index, durably."""
@@ -242,11 +244,12 @@ class PadSupply:
         self.changed()
 
     def not_reserved(self, pad: int) -> None:
-        """Nobody is reserving the pad any more; the next reservation begins with it."""
+        """Nobody is reserving the pad any more; the next reservation begins with it. Others may have counted on it."""
         with self.lock:
             if pad in self._reserving:
                 self._reserving.remove(pad)
                 self._unreserved = sorted([*self._unreserved, pad])
+        self.changed()
 
     # -- dispatch
 
@@ -258,8 +261,8 @@ class PadSupply:
                 self._promised.add(unit)
                 unit.operation.upload_starting()
                 self._pipeline.upload.put(unit)
-            stuck = bool(self._waiting) and not self._promised
-            operation = self._waiting[0].operation if stuck else None
+            waiting = [] if self._promised else self._waiting
+            operation = next((unit.operation for unit in waiting if not unit.operation.stop.is_set()), None)
         if operation is not None:
             self._unblock(operation)
 

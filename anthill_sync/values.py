@@ -121,11 +121,10 @@ class Value:
 
     def range(self, first: int, stop: int) -> Iterator[tuple[int, Block]]:
         """(chunk, block) of the chunks from ``first`` up to ``stop``."""
-        ids = split_ids(self.data_ids)
         for chunk in range(first, stop):
-            block = unpack_block(self.packed, chunk, ids)
-            assert block is not None
-            yield chunk, block
+            pad, offset, length, reference, fingerprint = BLOCK.unpack_from(self.packed, chunk * BLOCK.size)
+            start = reference * DATA_ID_SIZE  # all ids are never split for one chunk: a value may have thousands
+            yield chunk, Block(pad, offset, length, self.data_ids[start : start + DATA_ID_SIZE], fingerprint)
 
     def blocks(self) -> Iterator[Block]:
         """Every block in order."""

@@ -1,0 +1,164 @@
+"""The measurements, each a function from ``Plan`` to figures; goals stand beside what they bound."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from .figures import Figure, Samples, alternately
+from .processes import ANTHILL, run, work
+
+MIB = 1024**2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much to measure, and where."""
+
+    folder: Path  # on the disk to measure
+    rounds: int
+    file_mib: int  # (a) size of the file
+    large_mib: int  # (b) size of the large value
+    pads: int  # (c) pads of the store whose index is measured
+    keys: int  # (e) keys to list
+
+    @classmethod
+    def full(cls, folder: Path) -> Plan:
+        return cls(folder, rounds=5, file_mib=512, large_mib=4096, pads=100_000, keys=10_000)
+
+    @classmethod
+    def quick(cls, folder: Path) -> Plan:
+        return cls(folder, rounds=3, file_mib=256, large_mib=1024, pads=10_000, keys=10_000)
+
+    @contextmanager
+    def scratch(self, where: Path | None = None) -> Iterator[Path]:
+        """A folder of its own, gone afterwards."""
+        with TemporaryDirectory(prefix="anthill-bench-", dir=where or self.folder) as name:
+            yield Path(name)
+
+
+def sparse(path: Path, size: int) -> Path:
+    """A new file of zeros that takes no room: what is sealed of it is as random as of any other."""
+    with path.open("wb") as file:
+        file.truncate(size)
+    return path
+
+
+def throughput(plan: Plan) -> list[Figure]:
+    """A file into a local directory and back, durably, next to what copies it durably without doing more. A copy
+    comes before each, and is removed: what follows finds the memory that it gave back."""
+    with plan.scratch() as folder:
+        source, home, back = folder / "source", folder / "home", folder / "back"
+        run("dd", "if=/dev/urandom", f"of={source}", "bs=1M", f"count={plan.file_mib}", "status=none")
+
+        def copy() -> float:
+            os.sync()
+            seconds = run("dd", f"if={source}", f"of={back}", "bs=4M", "conv=fsync", "status=none").seconds
+            back.unlink()
+            return seconds
+
+        def put() -> float:
+            return float(work("put", home, source)["seconds"])
+
+        def get() -> float:
+            seconds = float(work("get", home, back)["seconds"])
+            run("cmp", source, back)
+            back.unlink()
+            shutil.rmtree(home)
+            return seconds
+
+        copy()  # memory that a virtual machine gets for the first time is slow, once
+        first, puts, second, gets = alternately(plan.rounds, copy, put, copy, get)
+    size, copies = f"{plan.file_mib} MiB", first + second
+    return [
+        Figure(f"dd conv=fsync of {size}", "s", copies),
+        Figure(f"put of {size} into a local directory", "s", puts, 2.5, copies),
+        Figure(f"get of {size} into a file", "s", gets, 2.5, copies),
+    ]
+
+
+def memory(plan: Plan) -> list[Figure]:
+    """Peak memory of commands that move a value far larger than it."""
+    with plan.scratch() as folder:
+        source, home = sparse(folder / "source", plan.large_mib * MIB), folder / "home"
+        run(ANTHILL, "--home", home, "init")
+        peaks: dict[str, list[float]] = {}
+
+        def keep(name: str, *arguments: str | Path, stdin: Path | None = None) -> None:
+            with (stdin or Path(os.devnull)).open("rb") as opened:
+                peaks.setdefault(name, []).append(run(ANTHILL, "--home", home, *arguments, stdin=opened).peak_mib)
+
+        for _ in range(max(1, plan.rounds - 2)):
+            keep("put", "put", "file", source)
+            keep("get into a file", "get", "file", folder / "back")
+            (folder / "back").unlink()
+            keep("get onto standard output", "get", "file")
+            run(ANTHILL, "--home", home, "rm", "file")
+            keep("put from standard input", "put", "stream", "-", stdin=source)
+            run(ANTHILL, "--home", home, "rm", "stream")
+    size = f"{plan.large_mib / 1024:g} GiB"
+    return [Figure(f"peak memory, {name} of {size}", "MiB", tuple(samples), 300) for name, samples in peaks.items()]
+
+
+def index(plan: Plan) -> list[Figure]:
+    """What the index writes, and how long it takes to read it back."""
+    shared_memory = Path("/dev/shm")
+    with plan.scratch(shared_memory if shared_memory.is_dir() else None) as folder:
+        source = sparse(folder / "source", plan.pads * 15 * 1024 - 1)  # a full chunk per pad, the last with the manifest
+        answer = work("journal", folder / "home", source)
+        opened = alternately(plan.rounds, lambda: float(work("open", folder / "home")["seconds"]))[0]
+    pads = f"{plan.pads:,} pads"
+    return [
+        Figure(f"bytes written to the index per pad, {pads}", "bytes", (answer["bytes"] / answer["pads"],), 600),
+        Figure(f"opening a store with a value of {pads}", "s", opened, 1.0),
+    ]
+
+
+def latency(plan: Plan) -> list[Figure]:
+    """A put of 200 new pads where reserving takes 50 ms and writing 100 ms, 20 of each at once. The best there is:
+    one reservation, then ten rounds of writes."""
+    best: Samples = (0.05 + 10 * 0.1,)
+
+    def put(pad_size: int) -> Callable[[], float]:
+        def action() -> float:
+            with plan.scratch() as folder:
+                return float(work("slow", folder / "home", 200, pad_size, "0.05", "0.1")["seconds"])
+
+        return action
+
+    small, large = alternately(plan.rounds, put(16 * 1024), put(4 * MIB))
+    return [
+        Figure("put of 200 new pads of 16 KiB, slow network; ratio to the least possible", "s", small, 1.15, best),
+        Figure("put of 200 new pads of 4 MiB, slow network; ratio to the least possible", "s", large, 1.15, best),
+    ]
+
+
+def starting(plan: Plan) -> list[Figure]:
+    """How long commands take that have little to do."""
+    with plan.scratch() as folder:
+        work("keys", folder / "home", plan.keys)
+        version, listing = alternately(
+            plan.rounds * 2,
+            lambda: run(ANTHILL, "--version").seconds,
+            lambda: run(ANTHILL, "--home", folder / "home", "ls").seconds,
+        )
+    loaded = (float(work("imports")["modules"]),)
+    return [
+        Figure("anthill --version", "s", version, 0.15),
+        Figure(f"anthill ls of {plan.keys:,} keys", "s", listing, 0.4),
+        Figure("modules of requests, tqdm, typer, ... that import anthill_sync loads", "modules", loaded, 0),
+    ]
+
+
+MEASURES: dict[str, Callable[[Plan], list[Figure]]] = {
+    "throughput": throughput,
+    "memory": memory,
+    "index": index,
+    "latency": latency,
+    "starting": starting,
+}

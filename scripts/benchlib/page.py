@@ -1,0 +1,96 @@
+"""``docs/performance.rst``: the figures, the machine, and how to make both again."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+from .figures import HEADINGS, Figure
+
+LIBRARIES = ("anthill_sync", "cryptography", "blake3", "typer", "tqdm")
+
+
+def machine(folder: Path) -> list[tuple[str, str]]:
+    """What the figures depend on besides the program."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3
+    return [
+        ("processor", f"{_processor()}, {os.cpu_count()} cores"),
+        ("memory", f"{memory:.0f} GiB"),
+        ("system", f"{platform.system()} {platform.release()} {platform.machine()}"),
+        ("file system", _file_system(folder)),
+        ("Python", f"{platform.python_implementation()} {platform.python_version()}"),
+        ("libraries", ", ".join(f"{name} {version(name)}" for name in LIBRARIES)),
+        ("date", time.strftime("%Y-%m-%d", time.gmtime())),
+    ]
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _file_system(folder: Path) -> str:
+    found = subprocess.run(["df", "-P", folder], capture_output=True, text=True, check=True).stdout.split()[-1]
+    try:
+        mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    except OSError:
+        return "unknown"
+    return next((kind for _, place, kind, *_ in reversed(mounts) if place == found), "unknown")
+
+
+def page(figures: list[Figure], folder: Path, *, quick: bool) -> str:
+    """The whole page."""
+    title = "Performance"
+    kind = "a quick run, with smaller sizes and fewer rounds: only an impression" if quick else "a full run"
+    return f"""{"=" * len(title)}
+{title}
+{"=" * len(title)}
+
+This page is made by a script, never by hand: ``scripts/bench --out docs/performance.rst``. These figures come from
+{kind}.
+
+{_list_table(figures)}
+* The **median** of all rounds counts; **spread** is the least and the most. What is compared is run in turn.
+* The **ratio** is the median over that of the first row of its group; for a slow network, over the least time possible.
+* ``dd`` copies the file with 4 MiB blocks and ends with one ``fsync``. A put reads, fingerprints, seals, writes every
+  pad and its folder durably, and journals each step; a get reads, opens, and writes a file durably.
+* The memory of a command is what the operating system says it held at most, interpreter and libraries included.
+* The slow network: reserving a pad takes 50 ms, writing it 100 ms, and 20 of each may run at once.
+* The index of the store with many pads is in memory (``/dev/shm``), so that no disk is measured.
+
+
+The machine
+===========
+
+{_facts(folder)}
+
+To make them again
+==================
+
+::
+
+   scripts/bench                 # print all figures; about seven minutes, 13 GiB of disk
+   scripts/bench --quick         # smaller and shorter
+   scripts/bench --check         # exit code 1 when a goal is missed
+   scripts/bench --only latency  # one group of them
+   scripts/bench --out docs/performance.rst
+"""
+
+
+def _list_table(figures: list[Figure]) -> str:
+    rows = [HEADINGS, *(figure.cells() for figure in figures)]
+    lines = [".. list-table::", "   :header-rows: 1", ""]
+    for row in rows:
+        lines += [f"   {'*' if number == 0 else ' '} - {cell}".rstrip() for number, cell in enumerate(row)]
+    return "\n".join(lines) + "\n"
+
+
+def _facts(folder: Path) -> str:
+    return "".join(f"* {name}: {value}\n" for name, value in machine(folder))

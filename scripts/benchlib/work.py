@@ -1,0 +1,146 @@
+"""The pieces of work that are measured inside a process of their own: ``python -m benchlib.work NAME ARGUMENT...``.
+
+Each prints one JSON object. Times are taken around the library's calls alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+Answer = dict[str, Any]
+SMALL_PAD = 16 * 1024  # bytes; a chunk is 1 KiB less
+
+
+def timed(action: Callable[[], object]) -> float:
+    """Seconds that ``action`` takes, begun when the disk has no older work."""
+    os.sync()
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+def put(home: str, source: str) -> Answer:
+    """A file into a new store in a local directory."""
+    from anthill_sync import Store
+
+    with Store.create(home) as store:
+        return {"seconds": timed(lambda: store.put("value", Path(source)))}
+
+
+def get(home: str, target: str) -> Answer:
+    """The value of that store into a new file."""
+    from anthill_sync import Store
+
+    with Store.open(home) as store:
+        return {"seconds": timed(lambda: store.get_into("value", target))}
+
+
+def journal(home: str, source: str) -> Answer:
+    """Bytes written to the index's files for one file as a value of many small pads, on a network in memory."""
+    from anthill_sync import Store, durable
+
+    written = 0
+
+    def count(real: Callable[..., None], fd: int, data: bytes, *place: int) -> None:
+        nonlocal written
+        written += len(data)
+        real(fd, data, *place)
+
+    with Store.create(home, network="memory://", pad_size=SMALL_PAD) as store:
+        durable.write_all = partial(count, durable.write_all)
+        durable.write_at = partial(count, durable.write_at)
+        entry = store.put("value", Path(source))
+    assert entry.transfer is not None
+    return {"bytes": written, "pads": entry.transfer.pads_written}
+
+
+def open_store(home: str) -> Answer:
+    """Seconds to open a store and to know its keys, imports included only where opening needs them."""
+    from anthill_sync import Store
+
+    def open_it() -> None:
+        with Store.open(home) as store:
+            assert len(store) == 1
+
+    return {"seconds": timed(open_it)}
+
+
+def keys(home: str, count: str) -> Answer:
+    """A store with so many small values."""
+    from anthill_sync import Store
+
+    with Store.create(home) as store:
+        store.put_many({f"folder-{number % 100:02}/value-{number:06}": b"%d" % number for number in range(int(count))})
+        return {"keys": len(store)}
+
+
+class SlowNetwork:
+    """A network whose calls take their time, in seconds, and that keeps nothing: a put of new pads never reads, and
+    so no processor time goes into what a network would do. ``real`` has the facts."""
+
+    def __init__(self, real: Any, *, reserve: float, write: float) -> None:
+        self.properties, self._reserve, self._write = real.properties, reserve, write
+
+    def reserve(self, pad: Any) -> None:
+        time.sleep(self._reserve)
+
+    def write(self, pad: Any, image: Any) -> None:
+        time.sleep(self._write)
+
+    def confirm(self, pad: Any, digest: bytes) -> None:
+        """At once."""
+
+    def read(self, pad: Any, offset: int = 0, length: int | None = None) -> bytes:
+        raise AssertionError("a put of new pads has nothing to read")
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def slow(home: str, pads: str, pad_size: str, reserve: str, write: str) -> Answer:
+    """Seconds of a put of so many new pads over a slow network, retries and all."""
+    from anthill_sync import Store, creating
+
+    names = vars(creating)  # where the store looks for the network of its URL
+    real = names["open_network"]
+
+    def open_network(*arguments: Any, **named: Any) -> Any:
+        return SlowNetwork(real(*arguments, **named), reserve=float(reserve), write=float(write))
+
+    names["open_network"] = open_network
+    with Store.create(home, network="memory://", pad_size=int(pad_size)) as store:
+        size = (int(pads) - 1) * (int(pad_size) - 1024)  # full chunks, and one pad for the manifest
+        data = b"a" * size  # not zeros, whose memory would be given out only when the put reads it
+        seconds = timed(lambda: store.put("value", data))
+        assert store.usage().pads.total == int(pads)
+    return {"seconds": seconds}
+
+
+def imports() -> Answer:
+    """How many modules of libraries that only some commands need ``import anthill_sync`` loads."""
+    import anthill_sync
+
+    assert anthill_sync.__version__
+    heavy = {"requests", "urllib3", "tqdm", "typer", "backoff", "cryptography"}
+    return {"modules": sum(name.split(".")[0] in heavy for name in sys.modules)}
+
+
+WORK: dict[str, Callable[..., Answer]] = {
+    "put": put,
+    "get": get,
+    "journal": journal,
+    "open": open_store,
+    "keys": keys,
+    "slow": slow,
+    "imports": imports,
+}
+
+if __name__ == "__main__":
+    print(json.dumps(WORK[sys.argv[1]](*sys.argv[2:])))

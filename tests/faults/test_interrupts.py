@@ -1,0 +1,127 @@
+"""Ctrl-C at any moment: ``KeyboardInterrupt`` is raised at the N-th line that the calling thread runs in the package.
+
+Afterwards the same Store either goes on or says that it is closed, and never does damage; closing it frees the lock;
+and a new one finds the old value or the new one.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import anthill_sync
+from anthill_sync import Store, durable, operation
+from anthill_sync.errors import AnthillError
+from tests.support import PATIENCE
+
+from .scenarios import ONE_THREAD, SCENARIOS, SMALL, Scenario
+from .test_crash_points import Prepare, content, copy, prepared, spread
+
+__all__ = ["prepared"]
+
+SHORT = 60
+PACKAGE = str(Path(anthill_sync.__file__).parent)
+NAMES = ("put chunks", "put many", "put stream", "overwrite", "remove", "rename over", "checkpoint", "reserve", "take over")
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(durable, "sync", lambda fd: None)
+    monkeypatch.setattr(durable, "sync_folder", lambda path: None)
+    monkeypatch.setattr(operation, "GRACE_SECONDS", 5.0)
+
+
+class Interrupter:
+    """Traces the calling thread; raises at its line number ``at`` (0: never)."""
+
+    def __init__(self, at: int) -> None:
+        self.at, self.lines, self.where = at, 0, ""
+
+    def trace(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if not frame.f_code.co_filename.startswith(PACKAGE):
+            return None
+        if event == "line":
+            self.lines += 1
+            if self.lines == self.at:
+                self.where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name}"
+                raise KeyboardInterrupt
+        return self.trace
+
+
+def on_thread(action: Callable[[], None]) -> BaseException | None:
+    """Run ``action`` on a thread of its own; what it raised. A hang is a failure."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            action()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    if thread.is_alive():
+        faulthandler.dump_traceback()
+    assert not thread.is_alive(), "hangs"
+    return raised[0] if raised else None
+
+
+def interrupt(store: Store, scenario: Scenario, tracer: Interrupter) -> BaseException | None:
+    """What the act raised, done on a thread that ``tracer`` interrupts."""
+
+    def act() -> None:
+        sys.settrace(tracer.trace)
+        try:
+            scenario.act(store)
+        finally:
+            sys.settrace(None)
+
+    return on_thread(act)
+
+
+def go_on(store: Store) -> None:
+    """The same Store after the interrupt: it works, or says why it does not."""
+    error = on_thread(lambda: store.put("after", SMALL) and None)
+    assert error is None or isinstance(error, AnthillError), repr(error)
+    store.close()
+
+
+def assert_unharmed(home: Path, scenario: Scenario) -> None:
+    found = content(home)
+    if found.pop("after", None) is None:
+        with Store.open(home) as store:
+            store.put("after", SMALL)
+    scenario.assert_allowed(found)
+    with Store.open(home, settings=ONE_THREAD) as store:
+        scenario.act(store)
+    assert content(home) == {**scenario.aim, "after": SMALL}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_interrupt_at_any_line_of_the_caller_does_no_damage(
+    name: str, prepared: Prepare, tmp_path: Path, long_run: bool
+) -> None:
+    scenario = next(each for each in SCENARIOS if each.name == name)
+    template = prepared(scenario, 1).template
+    home = copy(template, tmp_path / "home")
+    with Store.open(home, settings=ONE_THREAD) as store:
+        whole = Interrupter(0)
+        interrupt(store, scenario, whole)
+    for at in spread(whole.lines, whole.lines if long_run else SHORT):
+        store = Store.open(copy(template, home), settings=ONE_THREAD)
+        tracer = Interrupter(at)
+        try:
+            error = interrupt(store, scenario, tracer)
+            assert tracer.where == "" or isinstance(error, (KeyboardInterrupt, AnthillError)), repr(error)
+            go_on(store)
+            assert_unharmed(home, scenario)
+        except Exception as failure:
+            raise AssertionError(f"interrupted at line {at} of {whole.lines}, {tracer.where}") from failure
