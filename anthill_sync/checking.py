@@ -64,6 +64,6 @@ def _problem(session: Session, job: Job, future: Future[bytes]) -> Problem | Non
     if not isinstance(error, AnthillError) or error.exit_code not in (65, 76):
         raise error
     current = session.index().values.get(key)
-    if current is None or chunk >= current.chunks or next(current.range(chunk, chunk + 1))[1].extent != block.extent:
+    if current is None or chunk >= current.chunks or next(current.range(chunk, chunk + 1))[1] != block:
         return None
     return Problem("block", f"chunk {chunk}: {error}", pad=block.pad, key=key)

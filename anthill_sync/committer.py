@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 from collections.abc import Callable
 
@@ -17,11 +18,11 @@ from .uploads import Upload
 
 
 class Buffers(threading.local):
-    """Two reused buffers per upload thread; untouched pages cost nothing."""
+    """Two reused buffers per upload thread, mapped: a bytearray would touch all its pages when it is made."""
 
     def __init__(self, pad_size: int) -> None:
-        self.plain = memoryview(bytearray(pad_size))
-        self.image = memoryview(bytearray(pad_size))
+        self.plain = memoryview(mmap.mmap(-1, pad_size))
+        self.image = memoryview(mmap.mmap(-1, pad_size))
 
 
 class Committer:

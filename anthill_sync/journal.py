@@ -291,7 +291,9 @@ class Journal:
     def forget_after_fork(self) -> None:
         """In a forked child: close the child's copies, so the parent's exit frees the lock."""
         with suppress(OSError):
-            self.close()
+            self._close_appender()
+            self._close_reader()
+            self._lock.forget_after_fork()
 
 
 def _write_snapshot(home: Path, index: MasterIndex) -> int:

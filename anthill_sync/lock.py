@@ -38,21 +38,27 @@ class FileLock:
                 if time.monotonic() >= deadline:
                     raise StoreLocked(f"{self._path.parent}: another run holds the lock ({_holder(fd)}); try again later")
                 self._sleep(POLL_SECONDS)
+            self._fd = fd
             _sign(fd)
         except BaseException:
+            self._fd = None
             os.close(fd)
             raise
-        self._fd = fd
 
     def release(self) -> None:
         """Give the lock back; without holding it, nothing happens."""
         fd, self._fd = self._fd, None
         if fd is not None:
-            os.close(fd)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_UN)  # closing alone frees nothing while a forked process has a copy
+            finally:
+                os.close(fd)
 
     def forget_after_fork(self) -> None:
         """In a forked child: close its copy of the descriptor. The parent keeps the lock."""
-        self.release()
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
 
     def _open(self) -> int:
         try:

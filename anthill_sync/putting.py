@@ -66,7 +66,7 @@ def _sources(items: Mapping[str, Any] | Iterable[tuple[str, Any]], on_error: OnS
 def _put(session: Session, index: MasterIndex, sources: Mapping[str, Source], options: PutOptions) -> dict[str, Entry]:
     if options.if_absent:
         _check_absent(index, sources)
-    operation = Operation(options.on_event, options.max_pads, options.on_source_error)
+    operation = Operation(options.on_event, options.max_pads, _guarded(session, options.on_source_error))
     work: Work = []
     try:
         for key, source in sources.items():
@@ -84,6 +84,18 @@ def _put(session: Session, index: MasterIndex, sources: Mapping[str, Source], op
         session.allocator.planner.forget([upload for upload, _ in work])
     session.allocator.rewriter.rewrite_left_over()
     return _entries(index, work, operation)
+
+
+def _guarded(session: Session, on_error: OnSourceError | None) -> OnSourceError | None:
+    """The callback, which also workers call, kept from changing the Store: on a worker it would wait for itself as well."""
+    if on_error is None:
+        return None
+
+    def call(key: str, error: AnthillError) -> None:
+        with session.inside():
+            on_error(key, error)
+
+    return call
 
 
 def _explain(error: AnthillError, index: MasterIndex, uploads: list[Upload]) -> None:

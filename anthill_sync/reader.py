@@ -100,7 +100,7 @@ class Reader:
 
     def _check_replaced(self, key: str, value: Value, error: Exception) -> None:
         current = self._session.index().values.get(key)
-        if current is not None and current.packed == value.packed:
+        if current is not None and (current.data_ids, current.packed) == (value.data_ids, value.packed):
             raise Damaged(f"the value of {key!r} is damaged: {error}", key=key) from error
 
 

@@ -63,7 +63,7 @@ class Session:
         self._closed = False
         self._key_locks = KeyLocks()
         self._gate = threading.Condition()  # guards _writers, _operations and taking and giving back the flock
-        self._writers = 0
+        self._writers: set[object] = set()
         self._operations: set[Operation] = set()
         self._inside = threading.local()
         _OPEN.add(self)
@@ -83,13 +83,23 @@ class Session:
         if getattr(self._inside, "active", False):
             raise NestedMutation("a callback or source of this Store may not change the same Store: it would wait for itself")
         with self._key_locks.hold(keys):
-            self._enter()
-            self._inside.active = True
-            try:
-                yield self.journal.index
+            writer = object()
+            try:  # around _enter too: an interrupt may come when it has just returned
+                self._enter(writer)
+                with self.inside():
+                    yield self.journal.index
             finally:
-                self._inside.active = False
-                self._leave()
+                self._leave(writer)
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """This thread runs a mutation, or a callback of one: it may not start another."""
+        before = getattr(self._inside, "active", False)
+        self._inside.active = True
+        try:
+            yield
+        finally:
+            self._inside.active = before
 
     def _check_usable(self) -> None:
         if os.getpid() != self._pid:
@@ -99,7 +109,7 @@ class Session:
         if self.journal.failure is not None:
             raise StoreClosed(f"the Store closed itself after this failure: {self.journal.failure}")
 
-    def _enter(self) -> None:
+    def _enter(self, writer: object) -> None:
         with self._gate:
             if not self._writers:
                 self.journal.take(self._lock_wait)
@@ -108,11 +118,11 @@ class Session:
                 except BaseException:
                     self.journal.give_up()
                     raise
-            self._writers += 1
+            self._writers.add(writer)
 
-    def _leave(self) -> None:
+    def _leave(self, writer: object) -> None:
         with self._gate:
-            self._writers -= 1
+            self._writers.discard(writer)
             if not self._writers and self.journal.held:
                 self.allocator.end_run()
             self._gate.notify_all()

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from .committer import Committer
 from .composing import Item
-from .errors import LocalIOError, PermissionRefused, SourceChanged, SourceNotFound
-from .operation import CLOSED_SECONDS, GRACE_SECONDS, Operation, describe_failure
+from .errors import AnthillError, LocalIOError, PermissionRefused, SourceChanged, SourceNotFound
+from .operation import CLOSED_SECONDS, GRACE_SECONDS, Operation, SkipSource, describe_failure
 from .pipeline import Pipeline
 from .planning import Planner
 from .reading import compare
@@ -102,7 +102,7 @@ class Writer:
         known = [upload for upload, source in work if source.size is not None]
         with self._lock:
             operation.backlog.extend(known)
-        items = [self._tail(upload) for upload in known if upload.read_over()]
+        items = [self._first_tail(upload) for upload in known if upload.read_over()]
         self.shared.submit([item for item in items if item is not None])
         self._feed(operation)
         for upload, source in work:
@@ -181,6 +181,14 @@ class Writer:
         if item is not None:
             self.shared.submit([item])
 
+    def _first_tail(self, upload: Upload) -> Item | None:
+        """The tail of an upload that has nothing to read before it; a source that fails already then may be skipped too."""
+        try:
+            return self._tail(upload)
+        except AnthillError as error:
+            self.source_failed(upload, error)
+            return None
+
     def _tail(self, upload: Upload) -> Item | None:
         """The upload's last item; None when nothing has to be sent, or more has to be read before."""
         if upload.same_as_old():
@@ -229,4 +237,11 @@ class Writer:
             upload.sends.clear()
             upload.scans.clear()
         if not told:
-            operation.skip_source(upload.key, error)
+            self._tell(operation.skip_source, upload, error)
+
+    def _tell(self, skip_source: SkipSource, upload: Upload, error: AnthillError) -> None:
+        """What the caller's callback raises stops the operation, and goes no further: a worker has no caller."""
+        try:
+            skip_source(upload.key, error)
+        except BaseException as raised:  # noqa: BLE001 - the operation carries it to its caller
+            upload.operation.fail(raised)
