@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from .cli_output import is_terminal
+from .cli_output import TerminalText, is_terminal
 from .console import Console, KeyName, command
 from .errors import AnthillError, DestinationExists, InvalidArgument, KeyNotFound, NoRoom, PartialFailure, SourceNotFound
 from .render import got_fields, human_size, plural, put_fields
@@ -196,8 +196,6 @@ def get(
 def _check_stdout(console: Console) -> None:
     if console.as_json:
         raise InvalidArgument("--json needs a file as DEST: stdout cannot hold the value and the answer")
-    if is_terminal(sys.stdout):
-        raise InvalidArgument("a value is not written onto a terminal: name a file as DEST, or pipe it")
 
 
 @contextlib.contextmanager
@@ -205,7 +203,7 @@ def _destination(console: Console, dest: str, force: bool) -> Iterator[Any]:
     """Stdout; the path, to be replaced as a whole; a pipe or a character device, to be written to."""
     path = Path(dest)
     if dest == "-":
-        yield console.stdout
+        yield TerminalText() if is_terminal(sys.stdout) else console.stdout
     elif _is_stream(path, force):
         with path.open("wb") as stream:
             yield stream

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import os
+import re
 import sys
 from typing import Any
 
-from .errors import AnthillError, LocalIOError, NoRoom, PermissionRefused, SourceNotFound
+from .errors import AnthillError, InvalidArgument, LocalIOError, NoRoom, PermissionRefused, SourceNotFound
 from .render import printable
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ENXIO}
+
+
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # all but tab and line ends
 
 
 class OutputClosed(Exception):
@@ -54,6 +59,23 @@ class Output:
 
     def flush(self) -> None:
         """Nothing is ever held back."""
+
+
+class TerminalText(Output):
+    """Standard output on a terminal: text only. Anything else could make the terminal do things."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Write all of ``data``; ``InvalidArgument``, before any of it is written, when it is not text."""
+        try:
+            plain = _CONTROL.search(self._decoder.decode(bytes(data))) is None
+        except UnicodeDecodeError:
+            plain = False
+        if not plain:
+            raise InvalidArgument("the value is binary and not written onto a terminal: name a file as DEST, or pipe it")
+        return super().write(data)
 
 
 def _output_failure(error: OSError) -> AnthillError:

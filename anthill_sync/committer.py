@@ -36,14 +36,16 @@ class Committer:
         self.buffers = Buffers(pad_size)
         self._announce_lock = threading.Lock()
         self._announced: set[int] = set()
+        self._sending: set[int] = set()  # pads whose image is on its way or not recorded yet
 
     def reset(self) -> None:
         """The lock was just taken: nothing is announced."""
-        self._announced = set()
+        self._announced, self._sending = set(), set()
 
     def in_doubt(self) -> list[int]:
-        """Pads with an unanswered attempt; they stay in ``writing`` when the lock is given back."""
-        return sorted(self.supply.doubts)
+        """Pads with an unanswered attempt, or with one that a second interrupt left running; they stay in ``writing``
+        when the lock is given back."""
+        return sorted({*self.supply.doubts, *self._sending})
 
     def begin(self, upload: Upload) -> None:
         """The pending entry names this attempt before its first image is sent."""
@@ -74,6 +76,7 @@ class Committer:
         if not compared:
             self.pads.check_unchanged(pad, counter - 1)
         digest = image_digest(data)
+        self._sending.add(pad)
         try:
             self.pads.send(pad, Image(data, counter, digest))
         except BaseException as error:
@@ -85,6 +88,7 @@ class Committer:
         """Make the records of a confirmed image durable, then change the memory map: ``placed`` first, then what the
         records freed."""
         freed = self.journal.append(records)
+        self._sending.discard(pad)
         with self._announce_lock:
             self._announced.discard(pad)
         with self.supply.lock:

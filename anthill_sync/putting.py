@@ -74,8 +74,7 @@ def _put(session: Session, index: MasterIndex, sources: Mapping[str, Source], op
             work.append((session.allocator.planner.plan(operation, key, source.size, attributes), source))
         _ask(session, operation, [upload for upload, _ in work], options)
         with session.operating(operation):
-            session.allocator.writer.start(operation, [upload for upload, _ in work])
-            session.allocator.write_all(operation, work)
+            session.allocator.writer.write_all(operation, work, start=True)
     except AnthillError as error:
         error.published = _entries(index, work, operation)
         _explain(error, index, [upload for upload, _ in work])

@@ -131,6 +131,8 @@ class Session:
     def operating(self, operation: Operation) -> Iterator[Operation]:
         """``close`` in another thread stops the operation while it runs inside the ``with``."""
         with self._gate:
+            if self._closed:  # meanwhile: ``close`` has stopped those it knew, and pools take nothing more
+                raise Interrupted("the Store was closed")
             self._operations.add(operation)
         try:
             yield operation

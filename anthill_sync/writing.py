@@ -54,12 +54,19 @@ class Writer:
             self._withdraw(operation)
             raise
 
-    def write_all(self, operation: Operation, work: Work) -> None:
-        """Write many values as one operation; raises its first failure when everything that was running has ended."""
+    def write_all(self, operation: Operation, work: Work, *, start: bool = False) -> None:
+        """Write many values as one operation, ``start`` it first if asked to; raises its first failure when everything
+        that was running has ended."""
         for upload, source in work:
             upload.source = source
+
+        def begin() -> None:
+            if start:  # in here, so that an interrupt finds nothing running that nobody waits for
+                self.start(operation, [upload for upload, _ in work])
+            self._begin(operation, work)
+
         try:
-            self.run(operation, lambda: self._begin(operation, work))
+            self.run(operation, begin)
         finally:
             self._planner.forget([upload for upload, _ in work])
             for _, source in work:

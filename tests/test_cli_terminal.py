@@ -90,11 +90,19 @@ def test_the_question_is_asked_on_a_terminal(shell: Shell, source: Path, answer:
     assert shell.ok("ls").out == ("k\n" if code == 0 else "")
 
 
-def test_a_value_is_not_written_onto_a_terminal(shell: Shell) -> None:
-    shell.ok("put", "k", "-", stdin=b"\x1b[2Jvalue")
-    terminal = Terminal(command(shell, "get", "k"), environment())
+@pytest.mark.parametrize("value", [b"\x1b[2Jvalue", b"text and \xff", "text and \x9b2J".encode()])
+def test_a_binary_value_is_not_written_onto_a_terminal(shell: Shell, value: bytes) -> None:
+    shell.ok("put", "k", "-", stdin=value)
+    terminal = Terminal(command(shell, "get", "k"), environment(), columns=200)
     assert terminal.end() == 64
-    assert "value is not written onto a terminal" in terminal.lines()[0]
+    assert terminal.lines() == ["anthill: the value is binary and not written onto a terminal: name a file as DEST, or pipe it"]
+
+
+def test_a_text_is_written_onto_a_terminal(shell: Shell) -> None:
+    shell.ok("put", "k", "-", stdin="eins\n\tzwei und drei: ü\n".encode())
+    terminal = Terminal(command(shell, "get", "k"), environment())
+    assert terminal.end() == 0
+    assert [line.strip() for line in terminal.lines()] == ["eins", "zwei und drei: ü"]
 
 
 def test_usage_draws_the_memory_map(shell: Shell, source: Path) -> None:
