@@ -60,8 +60,8 @@ manifests = st.builds(
 
 def vector_manifest() -> Manifest:
     names = ("key", "size", "version", "modified")
-    span = Span(BYTES["data_id"], 0, 1)
-    return Manifest(*(VECTOR[name] for name in names), json.loads(VECTOR["attributes"]), [span])
+    values = {name: VECTOR[name] for name in names}
+    return Manifest(**values, attributes=json.loads(VECTOR["attributes"]), spans=[Span(BYTES["data_id"], 0, 1)])
 
 
 def raw(manifest: Manifest) -> RawManifest:

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import random
-import tracemalloc
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from anthill_sync.index import Freed, ImpossibleRecord, MasterIndex, PadStatus, Record, decode, encode
-from anthill_sync.lines import load_snapshot, snapshot_lines
-from anthill_sync.memory_map import WHOLE_PAD
-from anthill_sync.takeover import map_of
-from anthill_sync.values import BLOCK, Block, BlockList, Pending, Span, Value, spans_of
+from anthill_sync.index import Freed, ImpossibleRecord, MasterIndex, PadStatus, Record, encode
+from anthill_sync.values import Block, Span, split_ids
 
 A, B, C = (bytes([number]) * 16 for number in (1, 2, 3))  # data ids
 PRINT = encode(b"f" * 16)
@@ -223,8 +218,7 @@ def test_publishing_a_resumed_put_frees_what_it_does_not_use() -> None:
     assert freed == Freed([(3, 32, 100)], [])
     assert [each.data_id for each in index.values["k"].blocks()] == [A, B]
     assert (index.pending_uploads, index.stale) == ({}, {})
-    index.apply(["begin", "other", encode(A), 1, None, 9, None])  # the data ids are forgotten with it
-    assert index.pending_uploads["other"].data_ids == [A]
+    assert index._by_data == {}, "the data ids are forgotten with it"
 
 
 def test_a_second_manifest_of_a_pending_put_frees_the_first() -> None:
@@ -247,11 +241,12 @@ def test_abandon_frees_everything_of_the_put_and_nothing_of_the_value() -> None:
 
 def test_a_chunk_carried_over_wins_over_the_pending_one() -> None:
     index = index_of(*small("k", 1, 3, 1))
-    index.apply(["begin", "k", encode(B), 2, None, 7, None])
-    index.apply(committed(0, blocks=[block(B, 0)]))
-    index.apply(committed(1, blocks=[block(B, 1)]))
+    for data_id, pad in ((C, 0), (B, 1)):
+        index.apply(["begin", "k", encode(data_id), 2, None, 7, None])
+        index.apply(committed(pad, blocks=[block(data_id, pad)]))
     freed = index.apply(publish("k", 2, 2, None, carried=[[0, 1]], chunks=2))
     assert [each.data_id for each in index.values["k"].blocks()] == [A, B]
+    assert sorted(split_ids(index.values["k"].data_ids)) == [A, B], "the data id of a block that is not used is not kept"
     assert freed.extents == [(0, 32, 100)]
 
 
@@ -340,85 +335,3 @@ def test_stale_manifests_are_exactly_those_on_the_pads_and_not_published() -> No
         for key in "abc":
             holding = {pad for pad, names in enumerate(images) if any(name == key for name, _ in names)}
             assert index.manifest_pads(key) == holding
-
-
-# -- blocks in memory
-
-
-def test_block_lists_keep_absent_chunks_absent() -> None:
-    blocks = BlockList()
-    blocks.set(3, Block(1, 32, 100, A, b"f" * 16))
-    blocks.set(1, Block(2, 32, 100, B, b"g" * 16))
-    assert (len(blocks), blocks.done()) == (4, 2)
-    assert [blocks.get(chunk) is not None for chunk in range(6)] == [False, True, False, True, False, False]
-    blocks.clear(1)
-    assert [chunk for chunk, _ in blocks.blocks()] == [3]
-    packed, ids = blocks.packed()
-    assert (len(packed), ids) == (4 * BLOCK.size, A + B)
-
-
-def test_spans_join_neighbours_of_one_attempt() -> None:
-    assert spans_of([A, A, B, A]) == [Span(A, 0, 2), Span(B, 2, 1), Span(A, 3, 1)]
-    assert spans_of([]) == []
-
-
-def test_bytes_in_records_come_back() -> None:
-    for size in range(50):
-        data = random.Random(size).randbytes(size)
-        assert decode(encode(data)) == data
-        assert "=" not in encode(data)
-
-
-# -- memory
-
-
-def bytes_of(build: Callable[[], object]) -> float:
-    """Bytes that live on after ``build``, while its result does."""
-    tracemalloc.start()
-    try:
-        kept = build()
-        size, _ = tracemalloc.get_traced_memory()
-        assert kept is not None
-        return size
-    finally:
-        tracemalloc.stop()
-
-
-def many_small(count: int) -> MasterIndex:
-    """Values of one block each, ten to a pad."""
-    index = index_of(pads=count // 10 + 1)
-    for pad in range(index.pads):
-        index.apply(committed(pad))
-    for number in range(count):
-        data_id = number.to_bytes(16, "little")
-        index.apply(publish(f"report/2026/{number:06}", number + 1, number // 10, [block(data_id, 0, 32 + number % 10 * 100)]))
-    return index
-
-
-def one_big(count: int) -> MasterIndex:
-    """One value of full chunks, a pad each."""
-    index = index_of(["begin", "big", encode(A), count, None, 7, None], pads=count + 1)
-    index.pending_uploads["big"].blocks = BlockList(b"".join(BLOCK.pack(n, 32, FULL, 0, b"f" * 16) for n in range(count)), [A])
-    index.status[:] = bytes([PadStatus.COMMITTED]) * len(index.status)
-    index.apply(publish("big", 1, count, None, chunks=count))
-    return index
-
-
-@pytest.mark.parametrize(("build", "count"), [(many_small, 100_000), (one_big, 200_000)])
-def test_the_index_takes_at_most_700_bytes_per_block(build: Callable[[int], MasterIndex], count: int) -> None:
-    data = b"".join(snapshot_lines(build(count)))
-    assert bytes_of(lambda: load_snapshot(data, "index.json")) / count <= 700
-
-
-@pytest.mark.parametrize(("build", "count"), [(many_small, 20_000), (one_big, 20_000)])
-def test_the_memory_map_takes_less_than_the_index(build: Callable[[int], MasterIndex], count: int) -> None:
-    index = build(count)
-    assert bytes_of(lambda: map_of(index, PAD_SIZE, WHOLE_PAD)) / count <= 450
-
-
-def test_values_and_pending_puts_are_plain_data() -> None:
-    value = Value(5, 1, 7, None, 0, A, BLOCK.pack(0, 32, 100, 0, b"f" * 16))
-    assert (value.chunks, value.pads()) == (1, 1)
-    assert [chunk for chunk, _ in value.range(0, 1)] == [0]
-    pending = Pending([A], None, None, 7)
-    assert (pending.blocks.done(), pending.manifest) == (0, None)

@@ -21,10 +21,10 @@ from anthill_sync.errors import (
 )
 from anthill_sync.journal import JOURNAL_NAME, SNAPSHOT_NAME, Journal
 from anthill_sync.lines import first_line, scan
-from tests.journal_tools import run_of, seen, state
+from tests.journal_tools import ends, run_of, seen, state
 from tests.support import PATIENCE, fail_durable, record_durable, run_threads
 
-pytest_plugins = ["tests.journal_tools"]
+pytest_plugins = ["tests.journal_fixtures"]
 
 
 # -- appending
@@ -37,7 +37,12 @@ def test_what_is_appended_is_synced_before_it_is_applied(
     writer.take(0)
     runs: list[int] = []
     real = durable.sync
-    monkeypatch.setattr(durable, "sync", lambda fd: (runs.append(writer.index.run), real(fd)))
+
+    def looking(fd: int) -> None:
+        runs.append(writer.index.run)
+        real(fd)
+
+    monkeypatch.setattr(durable, "sync", looking)
     writer.append([run_of(1)])
     assert (runs, writer.index.run) == ([0], 1)
     assert b'"run":[1,' in seen(home)
@@ -66,7 +71,7 @@ def test_everything_that_waits_goes_into_one_line_with_one_sync(
 
     def release() -> None:
         assert entered.wait(PATIENCE)
-        while len(writer._waiting) < 12:
+        while len(writer._commits._waiting) < 12:
             threading.Event().wait(0.001)
         go.set()
 
@@ -84,7 +89,7 @@ def test_everything_that_waits_goes_into_one_line_with_one_sync(
 def test_many_threads_append_and_every_record_is_there_once(home: Path, opened: Callable[[], Journal]) -> None:
     writer = opened()
     writer.take(0)
-    jobs = [lambda pad=pad: writer.append([["remove", [], [pad]], ["writing", [pad]]]) for pad in range(200)]  # type: ignore[misc]
+    jobs = [lambda pad=pad: writer.append([["remove", [], [pad]], ["writing", [pad]]]) for pad in range(200)]
     run_threads(jobs, threads=16)
     records = [record for _, batch in scan((home / JOURNAL_NAME).read_bytes(), "journal").batches for record in batch]
     assert sorted(record[2][0] for record in records if record[0] == "remove") == list(range(200))

@@ -18,7 +18,7 @@ from anthill_sync.journal import JOURNAL_NAME, LOCK_NAME, SNAPSHOT_NAME, Journal
 from tests.journal_tools import run_of, seen, state
 from tests.support import fail_durable, record_durable
 
-pytest_plugins = ["tests.journal_tools"]
+pytest_plugins = ["tests.journal_fixtures"]
 
 KILLED = SystemExit("killed here")  # a BaseException, as a signal would be
 
@@ -115,6 +115,20 @@ def test_a_journal_that_has_outgrown_its_snapshot_is_checkpointed(
     assert max(sizes) <= 2000
     assert sum(later < earlier for earlier, later in pairwise(sizes)) >= 3
     assert seen(home) == state(writer.index)
+
+
+def test_a_reader_notices_a_new_journal_even_when_it_is_as_long_as_the_old_one(home: Path, opened: Callable[[], Journal]) -> None:
+    writer, reader = opened(), opened()
+    writer.take(0)
+    writer.checkpoint()
+    writer.append([run_of(1)])
+    reader.refresh()
+    size = (home / JOURNAL_NAME).stat().st_size
+    writer.checkpoint()
+    writer.append([run_of(2)])
+    assert (home / JOURNAL_NAME).stat().st_size == size
+    reader.refresh()
+    assert state(reader.index) == state(writer.index)
 
 
 @pytest.mark.parametrize("step", range(len(CHECKPOINT)))

@@ -17,9 +17,9 @@ from anthill_sync.errors import (
 )
 from anthill_sync.journal import JOURNAL_NAME, SNAPSHOT_NAME, Journal
 from anthill_sync.lines import first_line, load_snapshot, scan
-from tests.journal_tools import run_of, seen, state
+from tests.journal_tools import ends, run_of, seen, state
 
-pytest_plugins = ["tests.journal_tools"]
+pytest_plugins = ["tests.journal_fixtures"]
 
 
 @lru_cache(maxsize=1)
@@ -52,11 +52,6 @@ def states(snapshot: bytes, data: bytes) -> list[bytes]:
         index.sequence = sequence
         found.append(state(index))
     return found
-
-
-def ends(data: bytes) -> list[int]:
-    """Offset behind each line."""
-    return [at + 1 for at, byte in enumerate(data) if byte == 10]
 
 
 def lay(home: Path, snapshot: bytes, data: bytes) -> None:

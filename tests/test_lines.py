@@ -64,7 +64,7 @@ def random_pending(chance: random.Random, source: Any, manifest: Any) -> Pending
 
 def same(one: MasterIndex, other: MasterIndex) -> None:
     """Field by field, what rules out a snapshot that forgets one."""
-    names = "sequence run run_id values status counters digests blank writing to_rewrite stale".split()
+    names = ["sequence", "run", "run_id", "values", "status", "counters", "digests", "blank", "writing", "to_rewrite", "stale"]
     assert [name for name in names if getattr(one, name) != getattr(other, name)] == []
     assert (one._by_data, one._stale_by_pad) == (other._by_data, other._stale_by_pad)
     assert list(one.pending_uploads) == list(other.pending_uploads)
@@ -158,7 +158,7 @@ def journal(*batches: list[Any]) -> bytes:
 
 
 def test_a_journal_comes_back_line_by_line() -> None:
-    batches = [[["run", 1, "ab"], ["idle", []]], [["remove", ["träger \u2028\n"], []]], []]
+    batches: list[list[Any]] = [[["run", 1, "ab"], ["idle", []]], [["remove", ["träger \u2028\n"], []]], []]
     tail = scan(journal(*batches), "index.journal")
     assert tail.batches == list(enumerate(batches, 1))
     assert (tail.end, tail.torn, tail.base) == (len(journal(*batches)), 0, 0)

@@ -25,7 +25,7 @@ from anthill_sync.journal import LOCK_NAME, Journal
 from anthill_sync.lock import FileLock, check_flock
 from tests.support import PATIENCE, fail_durable
 
-pytest_plugins = ["tests.journal_tools"]
+pytest_plugins = ["tests.journal_fixtures"]
 
 
 HOLD = """

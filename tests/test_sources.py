@@ -81,7 +81,7 @@ def test_a_file_is_read_by_position_from_many_threads(path: Path) -> None:
     path.write_bytes(data)
     source = open_source(path)
     assert isinstance(source, FileSource)
-    jobs = [lambda at=at: read(source, at, 1000) == data[at : at + 1000] for at in range(0, 99_000, 777)]  # type: ignore[misc]
+    jobs = [lambda at=at: read(source, at, 1000) == data[at : at + 1000] for at in range(0, 99_000, 777)]
     assert all(run_threads(jobs, threads=8))
     source.check_unchanged()
     source.close()

@@ -33,7 +33,7 @@ def done(rig: StoreRig, key: str = "a") -> int:
 
 
 @pytest.mark.parametrize("step", ["reserve", "write", "confirm"])
-@pytest.mark.parametrize("after", [0, 1, 20, 25, 40])
+@pytest.mark.parametrize("after", [0, 1, 20, 25, 39])
 @pytest.mark.parametrize("reopen", [False, True], ids=["same", "reopened"])
 def test_the_same_put_again_sends_only_what_was_on_its_way(rig: StoreRig, step: str, after: int, reopen: bool) -> None:
     rig.store.put("a", OLD)

@@ -10,6 +10,7 @@ import faulthandler
 import sys
 import threading
 from collections.abc import Callable
+from linecache import getline
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -39,7 +40,11 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Interrupter:
-    """Traces the calling thread; raises at its line number ``at`` (0: never)."""
+    """Traces the calling thread; raises at its line number ``at`` (0: never).
+
+    Lines that begin with ``with`` do not count, nor does ``try:``: the tracer also stops between a body and its
+    ``__exit__``, and on the way into a ``try``, where the interpreter never looks for signals.
+    """
 
     def __init__(self, at: int) -> None:
         self.at, self.lines, self.where = at, 0, ""
@@ -47,7 +52,7 @@ class Interrupter:
     def trace(self, frame: FrameType, event: str, argument: Any) -> Any:
         if not frame.f_code.co_filename.startswith(PACKAGE):
             return None
-        if event == "line":
+        if event == "line" and not getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith(("with ", "try:")):
             self.lines += 1
             if self.lines == self.at:
                 self.where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name}"

@@ -1,0 +1,367 @@
+"""One Store, many threads: every mutation is whole, in order per key, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from anthill_sync import Store, durable
+from anthill_sync.errors import (
+    AnthillError,
+    Interrupted,
+    KeyNotFound,
+    PutFailed,
+    StoreClosed,
+    ValueChanged,
+)
+from tests.store_tools import CHUNK, StoreRig, chunks_of, wait_until
+from tests.support import PATIENCE
+
+pytest_plugins = ["tests.store_fixtures"]
+
+Background = Callable[[Callable[[], Any]], "Future[Any]"]
+
+
+# -- a hammer
+
+
+class Hammer:
+    """Random calls of one thread on keys of its own, against a dict; and reads of everybody's keys."""
+
+    def __init__(self, store: Store, number: int, keys: list[str], every: list[str], seed: str) -> None:
+        self.store, self.keys, self.every = store, keys, every
+        self.chance = random.Random(f"{seed}/{number}")
+        self.model: dict[str, bytes] = {}
+
+    def data(self) -> bytes:
+        size = self.chance.choice([0, 1, 30, 700, CHUNK - 1, CHUNK, 2 * CHUNK + 100, 5 * CHUNK])
+        return self.chance.randbytes(1) * size
+
+    def run(self, steps: int) -> dict[str, bytes]:
+        actions = [self.put, self.put, self.stream, self.many, self.get, self.delete, self.rename, self.ask]
+        for _ in range(steps):
+            self.chance.choice(actions)(self.chance.choice(self.keys))
+        return self.model
+
+    def put(self, key: str) -> None:
+        data = self.data()
+        self.store.put(key, data)
+        self.model[key] = data
+
+    def stream(self, key: str) -> None:
+        data = self.data()
+        self.store.put(key, iter([data[:50], data[50:]]))
+        self.model[key] = data
+
+    def many(self, key: str) -> None:
+        items = {each: self.data() for each in self.keys}
+        self.store.put_many(items)
+        self.model.update(items)
+
+    def get(self, key: str) -> None:
+        assert self.store.get(key) == self.model.get(key)
+        try:
+            value = self.store.get(self.chance.choice(self.every))
+        except ValueChanged:
+            return
+        assert value is None or value == value[:1] * len(value)
+
+    def delete(self, key: str) -> None:
+        assert self.store.delete(key, ignore_missing=True) == ([key] if key in self.model else [])
+        self.model.pop(key, None)
+
+    def rename(self, key: str) -> None:
+        other = self.keys[(self.keys.index(key) + 1) % len(self.keys)]
+        try:
+            self.store.rename(key, other, force=True)
+            self.model[other] = self.model.pop(key)
+        except KeyNotFound:
+            assert key not in self.model
+
+    def ask(self, key: str) -> None:
+        assert (key in self.store) == (key in self.model)
+        assert self.store.usage().keys >= 0
+        assert [entry.key for entry in self.store.entries(key)] == ([key] if key in self.model else [])
+        assert self.store.check().problems == ()
+
+
+@pytest.mark.parametrize("network", ["memory", "embedded"])
+def test_sixteen_threads_hammer_one_store_and_every_key_is_what_its_thread_put_there(
+    rigs: Callable[..., StoreRig], background: Background, network: str
+) -> None:
+    seed = f"{random.SystemRandom().getrandbits(32):x}"
+    print(f"seed {seed}")
+    rig = rigs(network)
+    keys = [f"k{number:02}" for number in range(40)]
+    hammers = [Hammer(rig.store, n, keys[n::16], keys, seed) for n in range(16)]
+    model: dict[str, bytes] = {}
+    for run in [background(lambda hammer=hammer: hammer.run(25)) for hammer in hammers]:  # type: ignore[misc]
+        model.update(run.result(4 * PATIENCE))
+    assert dict(rig.store) == model
+    rig.assert_sound()
+    rig.reopen()
+    assert dict(rig.store) == model
+    rig.assert_sound()
+
+
+def test_mutations_of_one_key_from_many_threads_leave_one_of_their_values(rig: StoreRig, background: Background) -> None:
+    values = [bytes([number]) * (CHUNK + number) for number in range(12)]
+    puts = [background(lambda value=value: rig.store.put("a", value)) for value in values]  # type: ignore[misc]
+    entries = [put.result(PATIENCE) for put in puts]
+    assert len({entry.version for entry in entries}) == len(entries)
+    assert rig.store["a"] == values[max(range(12), key=lambda number: entries[number].version)]
+    rig.assert_sound()
+
+
+def test_a_second_mutation_of_a_key_waits_for_the_first_and_wins(rig: StoreRig, background: Background) -> None:
+    gate = rig.faulty.hold("write")
+    first = background(lambda: rig.store.put("a", chunks_of(1)))
+    gate.wait_for(1)
+    second = background(lambda: rig.store.put("a", b"2"))
+    other = background(lambda: rig.store.put("b", b"3"))
+    wait_until(lambda: rig.session._key_locks._locks.get("a", (None, 0))[1] == 2, lambda: "nobody waits for the key")
+    gate.open()
+    assert first.result(PATIENCE).version < second.result(PATIENCE).version
+    other.result(PATIENCE)
+    rig.assert_sound(a=b"2", b=b"3")
+
+
+def test_a_long_put_does_not_stop_mutations_of_other_keys(each: StoreRig, background: Background) -> None:
+    each.store["old"] = b"0"
+    begun, go = threading.Event(), threading.Event()
+
+    def source() -> Iterator[bytes]:
+        yield chunks_of(1)
+        begun.set()
+        assert go.wait(PATIENCE)
+        yield chunks_of(2)
+
+    long = background(lambda: each.store.put("long", source()))
+    assert begun.wait(PATIENCE)
+    each.store["a"] = chunks_of(3, 4)
+    each.store["b"] = b"small"
+    each.store.rename("a", "c")
+    each.store.delete("old")
+    assert each.store.usage().keys == 2
+    assert each.store.check(read_data=True).problems == ()
+    go.set()
+    long.result(PATIENCE)
+    each.assert_sound(long=chunks_of(1, 2), b=b"small", c=chunks_of(3, 4))
+
+
+def test_questions_from_other_threads_never_disturb_running_puts(rig: StoreRig, background: Background) -> None:
+    stop = threading.Event()
+
+    def ask() -> int:
+        asked = 0
+        while not stop.is_set():
+            rig.store.usage(), rig.store.entries(), list(rig.store), rig.store.pending()
+            assert rig.store.check().problems == ()
+            asked += 1
+        return asked
+
+    asking = [background(ask) for _ in range(3)]
+    for number in range(60):
+        rig.store.put(f"k{number % 7}", chunks_of(number % 250) * (number % 3) + b"x")
+        if number % 5 == 4:
+            rig.store.delete(f"k{number % 7}")
+    stop.set()
+    assert all(future.result(PATIENCE) for future in asking)
+    rig.assert_sound()
+
+
+# -- reading while space is reused
+
+
+def test_a_get_whose_value_is_replaced_meanwhile_starts_again(rig: StoreRig, background: Background) -> None:
+    old, new = chunks_of(1, 2, 3), chunks_of(4, 5, 6)
+    rig.store["a"] = old
+    gate = rig.faulty.hold("read")
+    reading = background(lambda: rig.store["a"])
+    gate.wait_for(3)
+    rig.faulty.clear_hooks()
+    for value in (new, old[:CHUNK], new):  # the freed pads are written again
+        rig.store["a"] = value
+        rig.store[f"other{len(value)}"] = chunks_of(9, 9, 9)
+    gate.open()
+    assert reading.result(PATIENCE) == new
+    rig.assert_sound(a=new)
+
+
+def test_a_get_whose_value_is_removed_meanwhile_says_so_or_gives_the_old_value(rig: StoreRig, background: Background) -> None:
+    old = chunks_of(1, 2, 3)
+    rig.store["a"] = old
+    gate = rig.faulty.hold("read")
+    reading = background(lambda: rig.store.get("a", b"none"))
+    gate.wait_for(3)
+    rig.faulty.clear_hooks()
+    rig.store.delete("a")
+    rig.store["b"] = chunks_of(9, 9, 9)
+    gate.open()
+    assert reading.result(PATIENCE) in (b"none", old)
+
+
+class Output:
+    """A binary file whose owner replaces the value after the first bytes."""
+
+    def __init__(self, meanwhile: Callable[[], object]) -> None:
+        self.data, self._meanwhile = b"", meanwhile
+
+    def write(self, data: memoryview) -> int:
+        if not self.data:
+            self._meanwhile()
+        self.data += data
+        return len(data)
+
+
+def test_output_that_has_begun_is_never_mixed_with_a_newer_value(rig: StoreRig) -> None:
+    old = chunks_of(*range(40))
+    rig.store["a"] = old
+
+    def replace() -> None:
+        rig.store["a"] = chunks_of(*range(100, 140))
+        rig.store["b"] = chunks_of(*range(200, 240))
+
+    output: Any = Output(replace)
+    with pytest.raises(ValueChanged) as caught:
+        rig.store.get_into("a", output)
+    assert caught.value.exit_code == 75
+    assert old.startswith(output.data)
+    assert output.data
+
+
+# -- closing
+
+
+def test_close_stops_running_puts_and_what_was_committed_is_kept(rig: StoreRig, background: Background) -> None:
+    gate = rig.faulty.hold("write")
+    put = background(lambda: rig.store.put("a", chunks_of(*range(40))))
+    gate.wait_for(20)
+    closing = background(rig.store.close)
+    wait_until(lambda: rig.session._closed, lambda: "close does nothing")
+    gate.open()
+    closing.result(PATIENCE)
+    with pytest.raises(Interrupted) as caught:
+        put.result(PATIENCE)
+    assert caught.value.exit_code == 75
+    assert rig.faulty.calls["write"] == 20
+    rig.open()
+    assert rig.store.pending()[0].done == 20
+    rig.store.put("a", chunks_of(*range(40)))
+    rig.assert_sound(a=chunks_of(*range(40)))
+
+
+def test_a_closed_store_refuses_everything_and_close_may_be_repeated(rig: StoreRig) -> None:
+    rig.store["a"] = b"1"
+    rig.store.close()
+    rig.store.close()
+    calls: list[Callable[[], object]] = [
+        lambda: rig.store["a"],
+        lambda: "a" in rig.store,
+        lambda: len(rig.store),
+        lambda: rig.store.put("b", b"2"),
+        lambda: rig.store.delete("a"),
+        lambda: rig.store.usage(),
+        lambda: rig.store.check(),
+        lambda: rig.store.pending(),
+    ]
+    for call in calls:
+        with pytest.raises(StoreClosed) as caught:
+            call()
+        assert caught.value.exit_code == 74
+
+
+def test_a_put_that_was_being_confirmed_when_the_store_closed_does_nothing(rig: StoreRig, background: Background) -> None:
+    asked, go = threading.Event(), threading.Event()
+
+    def answer(question: object) -> bool:
+        asked.set()
+        return go.wait(PATIENCE)
+
+    put = background(lambda: rig.store.put("a", chunks_of(1), confirm=answer))
+    assert asked.wait(PATIENCE)
+    closing = background(rig.store.close)
+    wait_until(lambda: rig.session._closed, lambda: "close does nothing")
+    go.set()
+    with pytest.raises(AnthillError):
+        put.result(PATIENCE)
+    closing.result(PATIENCE)
+    assert rig.faulty.calls["reserve"] == rig.faulty.calls["write"] == 0
+
+
+# -- interrupts
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["bytes", "stream"])
+@pytest.mark.parametrize("at", [0, 3, 20, 45, 70])
+def test_an_interrupt_of_the_calling_thread_stops_the_put_and_the_store_goes_on(rig: StoreRig, stream: bool, at: int) -> None:
+    rig.store["a"] = b"old"
+    heard = 0
+
+    def interrupt(event: object) -> None:
+        nonlocal heard
+        heard += 1
+        if heard > at:
+            raise KeyboardInterrupt
+
+    data = chunks_of(*range(40))
+    with pytest.raises(KeyboardInterrupt):
+        rig.store.put("a", iter([data]) if stream else data, on_event=interrupt)
+    rig.assert_sound(a=b"old")
+    rig.store.put("a", data)
+    rig.assert_sound(a=data)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("nth", [1, 2, 3, 4])
+def test_an_interrupt_in_the_middle_of_a_journal_write_leaves_a_store_that_can_be_trusted(
+    rig: StoreRig, monkeypatch: pytest.MonkeyPatch, moment: str, nth: int
+) -> None:
+    rig.store["a"] = b"old"
+    sync, syncs, caller = durable.sync, 0, threading.get_ident()
+
+    def interrupted(fd: int) -> None:
+        nonlocal syncs
+        syncs += threading.get_ident() == caller
+        due = syncs == nth and threading.get_ident() == caller
+        if due and moment == "before":
+            raise KeyboardInterrupt
+        sync(fd)
+        if due:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(durable, "sync", interrupted)
+    try:
+        for action in (
+            lambda: rig.store.put("b", chunks_of(1, 2)),
+            lambda: rig.store.delete("a"),
+            lambda: rig.store.put("c", chunks_of(1, 2)),
+            lambda: rig.store.delete("c"),
+        ):
+            action()
+    except KeyboardInterrupt:
+        pass
+    monkeypatch.undo()
+    try:
+        rig.store["after"] = b"1"
+    except StoreClosed:
+        rig.reopen()
+        rig.store["after"] = b"1"
+    rig.reopen()
+    rig.assert_sound(after=b"1")
+    rig.store["more"] = chunks_of(5)
+    rig.reopen()
+    rig.assert_sound(after=b"1", more=chunks_of(5))
+
+
+def test_a_worker_that_is_interrupted_fails_the_put_only(rig: StoreRig) -> None:
+    rig.faulty.fail("write", KeyboardInterrupt, skip=2)
+    with pytest.raises((KeyboardInterrupt, PutFailed)):
+        rig.store.put("a", chunks_of(*range(9)))
+    rig.store.put("a", chunks_of(*range(9)))
+    rig.assert_sound(a=chunks_of(*range(9)))
