@@ -159,13 +159,14 @@ class Journal:
         the last look. A journal that its writer did not close properly is checkpointed before it is built upon."""
         self._lock.acquire(wait)
         try:
-            changed = self.refresh()
-            if self._torn:
-                log.warning("%s: cut off a torn tail of %d bytes after a crash", self._path, self._torn)
-            if self._torn or not self._idle:
-                self.checkpoint()
-            elif self._append_fd is None:
-                self._open_appender()
+            with self.index_lock:  # no reader of this process may come between the last look and the first line
+                changed = self.refresh()
+                if self._torn:
+                    log.warning("%s: cut off a torn tail of %d bytes after a crash", self._path, self._torn)
+                if self._torn or not self._idle:
+                    self.checkpoint()
+                elif self._append_fd is None:
+                    self._open_appender()
         except BaseException as error:
             self._close_appender()
             self._close_reader()
@@ -264,13 +265,14 @@ class Journal:
         self._snapshot_size = _write_snapshot(self._home, self.index)
         line, own = first_line(self.index.sequence)
         durable.replace_file(self._path, line)
-        self._close_appender()
         self._open_appender()
         self._end = self._seen = self._synced = len(line)
         self._last_sum, self._torn, self._idle = own, 0, True
 
     def _open_appender(self) -> None:
-        self._append_fd = durable.open_append(self._path)
+        before, self._append_fd = self._append_fd, durable.open_append(self._path)
+        if before is not None:  # never None in between: readers would take the writer for gone and load the index anew
+            os.close(before)
         self._synced = 0  # what an earlier run synced is not known here
         self._close_reader()
         self._read_fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)

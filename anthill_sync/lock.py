@@ -41,7 +41,8 @@ class FileLock:
             self._fd = fd
             _sign(fd)
         except BaseException:
-            self._fd = None
+            if self._fd == fd:
+                self._fd = None
             os.close(fd)
             raise
 

@@ -68,9 +68,10 @@ class Rewriter:
             with self._supply.lock:
                 space = self._supply.map.spaces.get(pad)
                 empty = self._supply.map.kinds[pad] == Kind.EMPTY
-            if space is not None and not space.blocked:
-                self._writer.shared.rewrite(space, operation)
-            elif empty:
+                if space is not None and not space.blocked:
+                    # under the lock: a space that is not queued yet may retire, and its pad be handed to somebody else
+                    self._writer.shared.rewrite(space, operation)
+            if empty:
                 operation.enter()
                 self._pipeline.upload.put(BlankUnit(self._committer, pad, operation))
 

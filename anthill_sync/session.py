@@ -112,6 +112,8 @@ class Session:
     def _enter(self, writer: object) -> None:
         with self._gate:
             if not self._writers:
+                if self.journal.held:  # an interrupt kept the last writer from giving it back
+                    self.journal.give_up()
                 self.journal.take(self._lock_wait)
                 try:
                     self.allocator.begin_run()
@@ -122,10 +124,12 @@ class Session:
 
     def _leave(self, writer: object) -> None:
         with self._gate:
-            self._writers.discard(writer)
-            if not self._writers and self.journal.held:
-                self.allocator.end_run()
-            self._gate.notify_all()
+            try:
+                self._writers.discard(writer)
+            finally:
+                if not self._writers and self.journal.held:
+                    self.allocator.end_run()
+                self._gate.notify_all()
 
     @contextmanager
     def operating(self, operation: Operation) -> Iterator[Operation]:

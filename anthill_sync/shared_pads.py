@@ -182,12 +182,14 @@ class SharedPads:
             for item in batch.items:
                 if item not in batch.sealed:
                     self._supply.map.release(item.placement)
-            self._supply.map.rest(batch.space)
             waiting = [item.operation for item in self._items.get(batch.space, [])] + self._rewriters.get(batch.space, [])
+            if waiting and not batch.space.blocked:
+                batch.space.busy = False
+                self._queue(batch.space, waiting[0])  # under the lock: once it rests it may retire, and its pad be taken
+            else:
+                self._supply.map.rest(batch.space)
         if waiting and batch.space.blocked:
             self._refuse(batch.space)
-        elif waiting:
-            self._queue(batch.space, waiting[0])
         self._supply.changed()
 
     def _refuse(self, space: Space) -> None:

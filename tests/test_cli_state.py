@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from .cli_tools import LAUNCHER, PROGRAM, Gate, Shell, environment, make_shell, run, spawn
+from .cli_tools import LAUNCHER, PROGRAM, Gate, Shell, environment, make_shell, spawn
 
 KIB = 1024
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")

@@ -203,6 +203,27 @@ def test_a_damaged_shared_pad_is_found_before_it_is_rewritten(rigs: Callable[...
     assert list(rig.store) == ["a", "b"]
 
 
+def test_a_pad_that_waits_for_a_rewrite_is_not_handed_to_another_put(
+    rigs: Callable[..., StoreRig], background: Background
+) -> None:
+    rig = rigs(rewrite_limit="0")  # nothing is added to a pad that holds anything
+    rig.store.put_many({"a": b"1", "b": b"2"})
+    reserving = rig.faulty.hold("reserve")
+    large = background(lambda: rig.store.put("large", chunks_of(1, 2)))  # takes whatever pad becomes empty
+    reserving.wait_for(1)
+    writing = rig.faulty.hold("write")
+    first = background(lambda: rig.store.delete("a"))
+    writing.wait_for(1)
+    second = background(lambda: rig.store.delete("b"))
+    rewriters = rig.session.allocator.writer.shared._rewriters
+    wait_until(lambda: bool(rewriters), lambda: "the second removal does not wait for the pad")
+    writing.open()
+    assert (first.result(PATIENCE), second.result(PATIENCE)) == (["a"], ["b"])
+    reserving.open()
+    large.result(PATIENCE)
+    rig.assert_sound(large=chunks_of(1, 2))
+
+
 def test_gaps_of_a_shared_pad_are_used_again(rig: StoreRig) -> None:
     for number in range(100):
         rig.store[f"k{number % 4}"] = bytes([number]) * (1000 + number)

@@ -6,6 +6,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -365,3 +366,32 @@ def test_a_worker_that_is_interrupted_fails_the_put_only(rig: StoreRig) -> None:
         rig.store.put("a", chunks_of(*range(9)))
     rig.store.put("a", chunks_of(*range(9)))
     rig.assert_sound(a=chunks_of(*range(9)))
+
+
+def test_a_reader_in_the_middle_of_a_checkpoint_leaves_the_writers_index_alone(
+    rig: StoreRig, background: Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.store["old"] = b"0"
+    monkeypatch.setattr("anthill_sync.journal.CHECKPOINT_BYTES", 1000)
+    open_append, checkpoints = durable.open_append, 0
+
+    def and_read(path: Path) -> int:
+        nonlocal checkpoints
+        if rig.session._writers:  # not when the lock is being taken: readers wait then
+            checkpoints += 1
+            assert "old" in background(lambda: list(rig.store)).result(PATIENCE)
+        return open_append(path)
+
+    monkeypatch.setattr(durable, "open_append", and_read)
+    index: Any = None
+
+    def hear(event: object) -> None:
+        nonlocal index
+        index = index or rig.session.journal.index
+        assert rig.session.journal.index is index
+
+    rig.store.put("a", chunks_of(*range(30)), on_event=hear)
+    assert checkpoints
+    rig.assert_sound(old=b"0", a=chunks_of(*range(30)))
+    rig.reopen()
+    rig.assert_sound(old=b"0", a=chunks_of(*range(30)))

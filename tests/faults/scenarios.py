@@ -143,7 +143,11 @@ SCENARIOS = [
     Scenario("put again", lambda store: store.put("k", LARGE), ({"k": LARGE},), before={"k": OLD}, prepare=interrupted_put),
     Scenario("abandon", lambda store: store.abandon(), ({"k": OLD},), before={"k": OLD}, prepare=interrupted_put),
     Scenario(
-        "remove", lambda store: store.delete("k", "l", ignore_missing=True), ({},), before={"k": OLD, "l": SMALL}, prepare=interrupted_put
+        "remove",
+        lambda store: store.delete("k", "l", ignore_missing=True),
+        ({},),
+        before={"k": OLD, "l": SMALL},
+        prepare=interrupted_put,
     ),
     Scenario("rename", rename("k", "m"), ({"m": OLD},), before={"k": OLD}),
     Scenario("rename over", rename("k", "l", True), ({"l": OLD},), before={"k": OLD, "l": SMALL}),

@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment: ``KeyboardInterrupt`` is raised at the N-th line that the calling thread runs in the package.
+"""Ctrl-C at any moment: ``KeyboardInterrupt`` is raised at the N-th moment at which the calling thread can hear of a signal.
 
 Afterwards the same Store either goes on or says that it is closed, and never does damage; closing it frees the lock;
 and a new one finds the old value or the new one.
@@ -10,7 +10,6 @@ import faulthandler
 import sys
 import threading
 from collections.abc import Callable
-from linecache import getline
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -40,24 +39,22 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Interrupter:
-    """Traces the calling thread; raises at its line number ``at`` (0: never).
+    """Profiles the calling thread; raises at its moment number ``at`` (0: never).
 
-    Lines that begin with ``with`` do not count, nor does ``try:``: the tracer also stops between a body and its
-    ``__exit__``, and on the way into a ``try``, where the interpreter never looks for signals.
+    A moment is where the interpreter looks for signals while it runs this package: a function begins, or a call of one
+    has just returned.
     """
 
     def __init__(self, at: int) -> None:
-        self.at, self.lines, self.where = at, 0, ""
+        self.at, self.moments, self.where = at, 0, ""
 
-    def trace(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if not frame.f_code.co_filename.startswith(PACKAGE):
-            return None
-        if event == "line" and not getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith(("with ", "try:")):
-            self.lines += 1
-            if self.lines == self.at:
-                self.where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name}"
-                raise KeyboardInterrupt
-        return self.trace
+    def profile(self, frame: FrameType, event: str, argument: Any) -> None:
+        if event not in ("call", "return", "c_return") or not frame.f_code.co_filename.startswith(PACKAGE):
+            return
+        self.moments += 1
+        if self.moments == self.at:
+            self.where = f"{event} {Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name}"
+            raise KeyboardInterrupt
 
 
 def on_thread(action: Callable[[], None]) -> BaseException | None:
@@ -83,11 +80,11 @@ def interrupt(store: Store, scenario: Scenario, tracer: Interrupter) -> BaseExce
     """What the act raised, done on a thread that ``tracer`` interrupts."""
 
     def act() -> None:
-        sys.settrace(tracer.trace)
+        sys.setprofile(tracer.profile)
         try:
             scenario.act(store)
         finally:
-            sys.settrace(None)
+            sys.setprofile(None)
 
     return on_thread(act)
 
@@ -111,7 +108,7 @@ def assert_unharmed(home: Path, scenario: Scenario) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_interrupt_at_any_line_of_the_caller_does_no_damage(
+def test_an_interrupt_at_any_moment_of_the_caller_does_no_damage(
     name: str, prepared: Prepare, tmp_path: Path, long_run: bool
 ) -> None:
     scenario = next(each for each in SCENARIOS if each.name == name)
@@ -120,7 +117,7 @@ def test_an_interrupt_at_any_line_of_the_caller_does_no_damage(
     with Store.open(home, settings=ONE_THREAD) as store:
         whole = Interrupter(0)
         interrupt(store, scenario, whole)
-    for at in spread(whole.lines, whole.lines if long_run else SHORT):
+    for at in spread(whole.moments, whole.moments if long_run else SHORT):
         store = Store.open(copy(template, home), settings=ONE_THREAD)
         tracer = Interrupter(at)
         try:
@@ -129,4 +126,4 @@ def test_an_interrupt_at_any_line_of_the_caller_does_no_damage(
             go_on(store)
             assert_unharmed(home, scenario)
         except Exception as failure:
-            raise AssertionError(f"interrupted at line {at} of {whole.lines}, {tracer.where}") from failure
+            raise AssertionError(f"interrupted at moment {at} of {whole.moments}, {tracer.where}") from failure
