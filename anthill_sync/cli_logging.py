@@ -19,6 +19,11 @@ class _Words(logging.Handler):
         self._say(self.format(record))
 
 
+def words_handler(say: Callable[[str], None], level: int) -> logging.Handler:
+    """Records from ``level`` on go to ``say``."""
+    return _Words(say, level)
+
+
 @contextlib.contextmanager
 def logging_to(say: Callable[[str], None], verbose: int, log_file: Path | None) -> Iterator[None]:
     """``verbose`` 1: what happens, to ``say``; 2: everything; ``log_file``: everything, with times, appended."""

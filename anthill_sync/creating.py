@@ -71,7 +71,8 @@ def _key(path: Path, passphrase: str | None) -> tuple[MasterKey, bool]:
 
 def connect(home: Path, config: Config, settings: Settings) -> Network:
     """The network of a store, with retries."""
-    return RetryingNetwork(open_network(config.network, pad_size=config.pad_size, base=home, settings=settings), settings)
+    network = open_network(config.network, pad_size=config.pad_size, base=home, settings=settings, facts=config.facts)
+    return RetryingNetwork(network, settings)
 
 
 def _probe(home: Path, config: Config, key: MasterKey, settings: Settings, *, check_empty: bool) -> dict[str, Any]:

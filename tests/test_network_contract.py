@@ -3,7 +3,7 @@ how to look at and change its pads behind its back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from anthill_sync.errors import PadConflict, PadNotFound, PermanentNetworkError
+from anthill_sync.networks import open_network
 from anthill_sync.networks.base import Network
 from anthill_sync.networks.directory import DirectoryNetwork
 from anthill_sync.networks.memory import MemoryNetwork
 from anthill_sync.networks.retrying import RetryingNetwork
 from anthill_sync.settings import Settings
 from tests.support import FaultyNetwork, SlowNetwork, make_image, make_pad, run_threads
+from tests.support.servers import serve_only, stop_only
 
 PAD_SIZE = 16 * 1024
 PAD = make_pad(1)
@@ -47,13 +49,27 @@ def directory(folder: Path) -> Harness:
     return Harness(DirectoryNetwork(folder, PAD_SIZE), plant, stored)
 
 
-NETWORKS: dict[str, Callable[[Path], Harness]] = {"memory": memory, "directory": directory}
+def server(folder: Path) -> Harness:
+    """A live pad server on the loopback; its pads are a directory network's."""
+    url = serve_only(folder, pad_size=PAD_SIZE).url
+    pads = directory(folder / "pads")
+    network = open_network(url, pad_size=PAD_SIZE, base=folder, settings=Settings())
+    return replace(pads, network=network)
+
+
+NETWORKS: dict[str, Callable[[Path], Harness]] = {"memory": memory, "directory": directory, "server": server}
 WRAPPERS: dict[str, Callable[[Network], Network]] = {
     "bare": lambda inner: inner,
     "retrying": lambda inner: RetryingNetwork(inner, Settings()),
     "slow": lambda inner: SlowNetwork(inner, sleep=lambda seconds: None),
     "faulty": FaultyNetwork,
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_server_left() -> Iterator[None]:
+    yield
+    stop_only()
 
 
 @pytest.fixture(params=[(network, wrapper) for network in NETWORKS for wrapper in WRAPPERS], ids="-".join)

@@ -9,29 +9,39 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from urllib.parse import quote, unquote_to_bytes
+from typing import Any
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from .. import durable
 from ..errors import ConfigurationError
 from ..settings import Settings
 from .base import Network
 
-_HOW = "write dir:///path/to/folder, dir:relative/folder or memory://name"
-_LATER = frozenset({"http", "https", "s3", "gs", "az"})
+_HOW = "write dir:///path/to/folder, dir:relative/folder, https://host, http://host:port or memory://name"
+_LATER = frozenset({"s3", "gs", "az"})
+_SERVERS = ("http", "https")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
+_PREFIX = re.compile(r"[A-Za-z0-9._~/-]*")  # of a server behind a proxy that serves more than one
 _MEMORY_NAME = re.compile(r"//[A-Za-z0-9._-]+")
 _PLAIN_IN_PATHS = "/@:+,=~"  # everything else outside letters, digits and _.- is percent-encoded
 
 
-def open_network(url: str, *, pad_size: int, base: Path, settings: Settings) -> Network:
-    """The network that ``url`` names, without retries around it; nothing is contacted yet.
+def open_network(url: str, *, pad_size: int, base: Path, settings: Settings, facts: Mapping[str, Any] | None = None) -> Network:
+    """The network that ``url`` names, without retries around it.
 
     ``pad_size`` is in bytes; a relative ``dir:`` path is taken from ``base``; ``settings`` are for
-    the networks that keep time-outs and connections. ``ConfigurationError`` says what to write.
+    the networks that keep time-outs and connections. ``facts`` are the properties probed when the
+    store was made: with them nothing is contacted yet, without them a pad server is asked for its
+    own. ``ConfigurationError`` says what to write.
     """
     scheme, rest = _split(url)
+    if scheme in _SERVERS:
+        from .http import open_http
+
+        return open_http(_server_url(scheme, rest), settings=settings, facts=facts or {})
     return _OPENERS[scheme](rest, pad_size, base)
 
 
@@ -43,6 +53,8 @@ def normalise_url(url: str, cwd: Path) -> str:
     scheme, rest = _split(url)
     if scheme == "memory":
         return f"memory:{_memory_name(rest)}"
+    if scheme in _SERVERS:
+        return _server_url(scheme, rest)
     path = (cwd / _folder(rest)).absolute()
     return "dir://" + quote(os.fsencode(path), safe=_PLAIN_IN_PATHS)
 
@@ -72,10 +84,12 @@ def _split(url: str) -> tuple[str, str]:
         raise ConfigurationError(f"a network URL begins with its scheme: {_HOW}")
     _refuse_credentials(scheme, rest)
     if scheme in _LATER:
-        raise ConfigurationError(f"this version does not support {scheme}://; it supports dir: and memory: -- {_HOW}")
-    if scheme not in _OPENERS:
+        raise ConfigurationError(f"this version does not support {scheme}://: {_HOW}")
+    if scheme not in _OPENERS and scheme not in _SERVERS:
         raise ConfigurationError(f"unknown network scheme {scheme!r}: {_HOW}")
     if "?" in rest or "#" in rest:
+        if scheme in _SERVERS:
+            raise ConfigurationError(f"a {scheme}: URL takes no query: write {scheme}://host or {scheme}://host:port")
         raise ConfigurationError(f"a {scheme}: URL takes no query; in a folder's name write %3F for ? and %23 for #")
     return scheme, rest
 
@@ -105,6 +119,20 @@ def _memory_name(rest: str) -> str:
     if not _MEMORY_NAME.fullmatch(rest):
         raise ConfigurationError("write memory://name, the name of letters, digits, dots, dashes and underscores")
     return rest
+
+
+def _server_url(scheme: str, rest: str) -> str:
+    """The URL of a pad server in one form: small letters, no slash at its end."""
+    wrong = ConfigurationError(f"write {scheme}://host or {scheme}://host:port, the address of a pad server")
+    try:
+        parts = urlsplit(f"{scheme}:{rest}")
+        port = "" if parts.port is None else f":{parts.port}"
+    except ValueError:
+        raise wrong from None
+    if not _HOST.fullmatch(parts.hostname or "") or not _PREFIX.fullmatch(parts.path):
+        raise wrong
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{scheme}://{host}{port}{parts.path.rstrip('/')}"
 
 
 def _open_directory(rest: str, pad_size: int, base: Path) -> Network:

@@ -30,6 +30,7 @@ class Properties:
     reservation_is_paid: bool
     write_is_paid: bool
     connections: int  # calls that may run at once
+    server: str | None = None  # who the other side said it is when the store was made; None: networks without a name
 
 
 class Pad(Protocol):
