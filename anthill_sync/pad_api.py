@@ -6,6 +6,7 @@ again by later requests.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import re
@@ -255,5 +256,5 @@ def _receive(environ: Environ, data: memoryview) -> None:
     while done < len(data):
         count = environ["wsgi.input"].readinto(data[done:])
         if not count:
-            raise ClientGone("the body ends too early")
+            raise ClientGone(errno.ECONNRESET, "the body ends too early")
         done += count

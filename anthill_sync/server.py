@@ -1,8 +1,8 @@
 """The pad server: ``PadApi`` behind cheroot, a threaded server that hands bodies on as they come.
 
-What is changed of cheroot: every step of a connection has a limit, a new connection takes no thread before it has sent
-something (a TLS handshake neither), the number of open connections is bounded, its own refusals are JSON, and each
-request, also a broken one, is one line of the log.
+What is changed of cheroot: every step of a connection has a limit, the number of open connections is bounded and each
+can have a thread, TLS handshakes are not made by the thread that accepts, its own refusals are JSON, and each request,
+also a broken one, is one line of the log.
 """
 
 from __future__ import annotations
@@ -151,7 +151,6 @@ class _Server(wsgi.Server):
     """cheroot with a limit on connections. ``_counted`` guards the number of open ones."""
 
     ConnectionClass = _Connection
-    _connections: Any
 
     def __init__(self, listen: tuple[str, int], api: PadApi, identity: str, connections: int) -> None:
         super().__init__(
@@ -172,11 +171,9 @@ class _Server(wsgi.Server):
         self._counted = threading.Lock()
 
     def process_conn(self, conn: _Connection) -> None:
-        """A connection with something to read; a new one is only watched until it has."""
-        if conn.last_used is not None:
+        """A connection for a thread: one with another request, or a new one."""
+        if conn.last_used is not None or self._count():
             super().process_conn(conn)
-        elif self._count():
-            self._connections.put(conn)
         else:
             _refuse(conn)
 
