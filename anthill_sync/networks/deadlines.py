@@ -59,10 +59,13 @@ class Watchdog:
                     del self._users[id(call.connection)]
 
     def attach(self, call: Call, connection: Connection) -> None:
-        """``call`` goes over ``connection`` from now on."""
+        """``call`` goes over ``connection`` from now on; once more when it is connected, because a call that was cut
+        before had no socket then."""
         with self._changed:
             call.connection = connection
             self._users[id(connection)] = call
+            if call.cut:
+                self._cut(call)
 
     def cut_overdue(self, now: float) -> float | None:
         """End the calls whose time is over; seconds until the next one is due, None: there is none."""

@@ -70,7 +70,8 @@ def ask_facts(transport: Transport) -> wire.Facts:
         raise ProtocolError(f"{transport.base} is not a pad server (it answers {answer.status} to {wire.STATUS_PATH})")
     if version != wire.VERSION:
         raise ProtocolError(f"the pad server at {transport.base} has version {version!r}; this program speaks {wire.VERSION}")
-    if not isinstance(server, str) or not wire.is_id(server) or pad_size not in range(MIN_PAD_SIZE, MAX_PAD_SIZE + 1):
+    named = isinstance(server, str) and wire.is_id(server)
+    if not named or not isinstance(pad_size, int) or not MIN_PAD_SIZE <= pad_size <= MAX_PAD_SIZE:
         raise ProtocolError(f"the pad server at {transport.base} tells impossible facts about itself")
     return wire.Facts(server, pad_size)
 

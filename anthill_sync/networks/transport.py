@@ -1,7 +1,9 @@
-"""The one place that makes HTTP sessions: time-outs, deadlines, proxies, certificates, and foreign errors translated.
+"""The one place that makes HTTP connections: time-outs, deadlines, proxies, certificates, and foreign errors translated.
 
-Retries, redirects, decompression, cookies, netrc and the environment are off: one ``send`` is one request and one
-answer. Proxies and certificate authorities are read once, from the settings or the usual environment variables.
+One ``send`` is one request and one answer: retries are off, and requests' adapter is used without a session, which
+would follow redirects (and, told not to, still read their bodies without limit), keep cookies, and look at netrc and
+the environment each time. Proxies and certificate authorities are read once, from the settings or the usual
+environment variables.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -62,10 +63,7 @@ class Transport:
         self._settings = settings
         self._watchdog = Watchdog()
         self._timeout = (settings.connect_timeout or None, settings.read_timeout or None)
-        self._session = requests.Session()
-        self._session.trust_env = False
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self._session.mount(base, _Adapter(self._watchdog, settings, connections))
+        self._adapter = _Adapter(self._watchdog, settings, connections)
         self._proxies = _proxies(base, settings)
         self._verify = _authorities(settings)
 
@@ -87,7 +85,7 @@ class Transport:
     def close(self) -> None:
         """Running calls fail at once, idle connections are closed."""
         self._watchdog.close()
-        self._session.close()
+        self._adapter.close()
 
     def _seconds(self, size: int) -> float:
         return self._settings.deadline_base + size / self._settings.deadline_rate
@@ -103,13 +101,8 @@ class Transport:
         return request
 
     def _exchange(self, request: requests.PreparedRequest, limit: int) -> Answer:
-        response = self._session.send(
-            request,
-            stream=True,
-            timeout=self._timeout,
-            verify=self._verify,
-            proxies=self._proxies,
-            allow_redirects=False,
+        response = self._adapter.send(
+            request, stream=True, timeout=self._timeout, verify=self._verify, proxies=self._proxies
         )
         try:
             return Answer(response.status_code, response.headers, self._body(response, limit))
@@ -182,6 +175,7 @@ class _Watched:
     def connect(self) -> None:
         self._attach()
         super().connect()  # type: ignore[misc]
+        self._attach()
         self.sock.settimeout(self.read_timeout)
 
     def _attach(self) -> None:
