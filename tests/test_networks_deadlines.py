@@ -75,14 +75,15 @@ def test_a_call_that_is_over_is_not_cut() -> None:
 
 
 def test_the_thread_starts_with_the_first_call_and_ends_with_close() -> None:
-    before = threading.active_count()
     watchdog = Watchdog()
-    assert threading.active_count() == before
+    assert vars(watchdog)["_thread"] is None
     with watchdog.watching(1000.0):
-        assert threading.active_count() == before + 1
+        thread = vars(watchdog)["_thread"]
+        assert thread.is_alive()
     watchdog.close()
     watchdog.close()
-    until(lambda: threading.active_count() == before, "the thread's end")
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
 
 
 def test_a_call_that_is_cut_while_it_connects_ends_when_it_is_connected() -> None:
