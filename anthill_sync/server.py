@@ -103,7 +103,8 @@ class _Connection(http.HTTPConnection):
         try:
             self._shake_hands()
             self.rfile.begin(HEADER_SECONDS)
-            return bool(super().communicate())  # type: ignore[no-untyped-call]
+            serve_one: Any = super().communicate
+            return bool(serve_one())
         except (ClientGone, ssl.SSLError, OSError) as error:
             _access.info("%s: the connection failed: %s", self.remote_addr, error)
             return False

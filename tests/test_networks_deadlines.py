@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -167,7 +168,7 @@ def _gone(sock: socket.socket) -> bool:
         return True
 
 
-def network(url: str, **settings: float) -> Network:
+def network(url: str, **settings: Any) -> Network:
     return open_http(url, settings=Settings(deadline_rate=2**40, **settings), facts=FACTS)
 
 
@@ -225,7 +226,7 @@ def test_a_closed_network_calls_nobody() -> None:
 def test_a_silent_peer_is_left_after_the_read_time_out() -> None:
     with listening(silent) as url:
         net = network(url, read_timeout=0.05)
-        with pytest.raises(TransientNetworkError, match="timed out|Timeout"):
+        with pytest.raises(TransientNetworkError, match="timed out"):
             net.read(PAD)
         net.close()
 

@@ -7,7 +7,8 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ from anthill_sync.errors import (
 )
 from anthill_sync.networks import open_network
 from anthill_sync.networks.base import Network
+from anthill_sync.server import TLS
 from anthill_sync.settings import MIB, Settings
+from anthill_sync.store import Store
 from tests.support import make_image, make_pad, run_threads
 from tests.support.certificates import make_certificate
 from tests.support.servers import serve
@@ -48,7 +51,7 @@ def replies() -> Iterator[responses.RequestsMock]:
         yield mock
 
 
-def opened(url: str = URL, facts: dict[str, Any] | None = FACTS, **settings: Any) -> Network:
+def opened(url: str = URL, facts: Mapping[str, Any] | None = FACTS, **settings: Any) -> Network:
     return open_network(url, pad_size=16 * 1024, base=Path("/"), settings=Settings(**settings), facts=facts)
 
 
@@ -195,7 +198,7 @@ def test_facts_are_asked_for_once_and_pinned(replies: responses.RequestsMock) ->
     assert len(replies.calls) == 1
 
 
-NOT_OURS = {
+NOT_OURS: dict[str, tuple[dict[str, Any], str]] = {
     "a web page": ({"body": "<html>"}, "not a pad server"),
     "another service": ({"json": {**STATUS, "service": "x"}}, "not a pad server"),
     "a list": ({"json": []}, "not a pad server"),
@@ -224,16 +227,15 @@ def test_nobody_at_the_url_is_an_error_that_may_pass_and_names_it() -> None:
 # -- answers that are too much
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        {"body": bytes(64 * 1024 + 1)},
-        {"body": b"x", "headers": {**OURS, "Content-Encoding": "gzip"}},
-    ],
-    ids=["too long", "compressed"],
-)
-def test_bodies_are_bounded_and_as_they_were_stored(replies: responses.RequestsMock, answer: dict[str, Any]) -> None:
-    replies.get(PATH, **{"headers": OURS, **answer})
+TOO_MUCH: dict[str, dict[str, Any]] = {
+    "too long": {"body": bytes(64 * 1024 + 1), "headers": OURS},
+    "compressed": {"body": b"x", "headers": {**OURS, "Content-Encoding": "gzip"}},
+}
+
+
+@pytest.mark.parametrize("kind", TOO_MUCH)
+def test_bodies_are_bounded_and_as_they_were_stored(replies: responses.RequestsMock, kind: str) -> None:
+    replies.get(PATH, **TOO_MUCH[kind])
     with pytest.raises(ProtocolError):
         opened().read(PAD)
 
@@ -274,7 +276,7 @@ def test_large_bodies_go_out_in_slices_of_the_caller_s_buffer(replies: responses
     replies.put(PATH, status=204, headers=OURS)
     network = opened(facts={"server": ID, "pad_size": 4 * MIB})
     network.write(PAD, make_image(data))
-    body = replies.calls[0].request.body
+    body: Any = replies.calls[0].request.body
     for _ in range(2):  # a repeat begins at the first slice
         assert [len(part) for part in body] == [MIB, MIB, MIB // 2]
     assert all(part.obj is data for part in body)
@@ -308,7 +310,9 @@ def test_authorities_that_are_not_there_are_a_configuration_error(tmp_path: Path
 PASSWORD = "s3cr3tword"
 
 
-def test_a_proxy_is_used_and_its_password_is_said_to_nobody(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_is_used_and_its_password_is_said_to_nobody(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     caplog.set_level(logging.DEBUG)
     proxy = f"http://me:{PASSWORD}@127.0.0.1:9"
     from_setting = opened("http://pads.example", allow_plain_http=True, proxy=proxy)
@@ -339,8 +343,6 @@ def test_the_environment_s_proxy_is_not_asked_for_our_own_loopback(tmp_path: Pat
 
 
 def test_a_certificate_is_verified(tmp_path: Path) -> None:
-    from anthill_sync.server import TLS
-
     certificate, key = make_certificate(tmp_path)
     with serve(tmp_path / "data", tls=TLS(certificate, key)) as server:
         with pytest.raises(ProtocolError, match="ca_file") as caught:
@@ -353,12 +355,12 @@ def test_a_certificate_is_verified(tmp_path: Path) -> None:
 
 
 def test_a_certificate_of_another_host_is_refused(tmp_path: Path) -> None:
-    from anthill_sync.server import TLS
-
-    certificate, key = make_certificate(tmp_path)
-    with serve(tmp_path / "data", listen=("127.0.0.2", 0), tls=TLS(certificate, key)) as server:
-        with pytest.raises(ProtocolError, match="certificate"):
-            opened(server.url, facts=None, ca_file=str(certificate))
+    certificate, key = make_certificate(tmp_path, "192.0.2.1")
+    with (
+        serve(tmp_path / "data", tls=TLS(certificate, key)) as server,
+        pytest.raises(ProtocolError, match="certificate"),
+    ):
+        opened(server.url, facts=None, ca_file=str(certificate))
 
 
 def test_tls_to_a_plain_server_is_a_protocol_error(tmp_path: Path) -> None:
@@ -370,19 +372,20 @@ def test_no_connection_is_thrown_away_whatever_the_number_of_threads(tmp_path: P
     caplog.set_level(logging.DEBUG, "urllib3")
     with serve(tmp_path / "data", connections=40) as server:
         network = opened(server.url, facts=None, reserve_threads=2, upload_threads=2, download_threads=2)
-        run_threads([lambda n=n: network.write(make_pad(n), IMAGE) for n in range(200)], threads=30)
+        run_threads([partial(network.write, make_pad(n), IMAGE) for n in range(200)], threads=30)
         network.close()
     assert "pool is full" not in caplog.text
     assert 1 <= caplog.text.count("Starting new HTTP connection") <= 7  # six, and one for the facts
 
 
 def test_a_store_of_many_threads_never_hears_of_a_full_pool(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    from anthill_sync.store import Store
-
     caplog.set_level(logging.DEBUG, "urllib3")
-    with serve(tmp_path / "data", connections=80) as server, Store.create(tmp_path / "home", network=server.url, pad_size=16384) as store:
+    with (
+        serve(tmp_path / "data", connections=80) as server,
+        Store.create(tmp_path / "home", network=server.url, pad_size=16384) as store,
+    ):
         store.put("large", os.urandom(1_500_000))
-        run_threads([lambda n=n: store.put(str(n), os.urandom(n * 100)) for n in range(40)], threads=20)
+        run_threads([partial(store.put, str(n), os.urandom(n * 100)) for n in range(40)], threads=20)
         assert len(store["large"]) == 1_500_000
     assert "pool is full" not in caplog.text
     assert [json.loads((tmp_path / "home" / "config.json").read_bytes())["facts"]["server"]] == [server.server_id]

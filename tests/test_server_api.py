@@ -7,8 +7,9 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 from blake3 import blake3
@@ -37,10 +38,17 @@ class Got:
         return json.loads(self.body)
 
 
+class Served(Protocol):
+    """A server somewhere else."""
+
+    url: str
+    server_id: str
+
+
 class Client:
     """Requests signed by hand."""
 
-    def __init__(self, server: PadServer) -> None:
+    def __init__(self, server: PadServer | Served) -> None:
         self.host = server.url.removeprefix("http://")
         self.server_id = server.server_id
 
@@ -246,7 +254,14 @@ def test_the_quota_is_measured_again_after_a_restart(server: PadServer, client: 
 
 
 OUTSIDE = ["/", "/v1", "/v1/scratchpads/", "/v2/status", "/v1/scratchpads/" + "A" * 64, "/v1/scratchpads/" + "a" * 63]
-TRAVERSAL = ["../" * 21 + "x", "..%2F..%2F..%2Fetc%2Fpasswd", "%2e%2e/" * 9 + "a", "a" * 64 + "/../x", "a" * 64 + "%00", "a" * 64 + "%0a"]
+TRAVERSAL = [
+    "../" * 21 + "x",
+    "..%2F..%2F..%2Fetc%2Fpasswd",
+    "%2e%2e/" * 9 + "a",
+    "a" * 64 + "/../x",
+    "a" * 64 + "%00",
+    "a" * 64 + "%0a",
+]
 
 
 @pytest.mark.parametrize("path", OUTSIDE + ["/v1/scratchpads/" + name for name in TRAVERSAL])
@@ -295,14 +310,14 @@ def test_a_write_is_answered_after_it_is_durable(client: Client, monkeypatch: py
         gate(Seen("write", pad.address, 1))
 
     monkeypatch.setattr(DirectoryNetwork, "write", held)
-    done = threading.Event()
-    thread = threading.Thread(target=lambda: (client.put(image(1), 1), done.set()))
+    done: list[Got] = []
+    thread = threading.Thread(target=lambda: done.append(client.put(image(1), 1)))
     thread.start()
     gate.wait_for(1)
-    assert not done.is_set()
+    assert not done
     gate.open()
-    assert done.wait(PATIENCE)
-    thread.join()
+    thread.join(PATIENCE)
+    assert [got.status for got in done] == [204]
 
 
 def test_one_address_is_never_written_by_two_requests_at_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,7 +330,7 @@ def test_one_address_is_never_written_by_two_requests_at_once(client: Client, mo
         inside[0] -= 1
 
     monkeypatch.setattr(DirectoryNetwork, "write", counted)
-    statuses = [got.status for got in run_threads([lambda n=n: client.put(image(n), n) for n in range(1, 41)], threads=10)]
+    statuses = [got.status for got in run_threads([partial(client.put, image(n), n) for n in range(1, 41)], threads=10)]
     assert most[0] == 1
     assert set(statuses) <= {204, 409}
     assert client.get().body == image(max(n for n, status in enumerate(statuses, 1) if status == 204))
@@ -335,9 +350,14 @@ def test_a_write_that_failed_half_way_is_not_taken_for_durable(client: Client, m
     assert (got.status, got.json["code"]) == (500, "storage")
     assert "rename" not in got.json["error"]
     known = DirectoryNetwork.confirm
-    monkeypatch.setattr(DirectoryNetwork, "confirm", lambda self, *what: (confirmed.append(what), known(self, *what)))
+
+    def watched(self: DirectoryNetwork, pad: Any, digest: bytes) -> None:
+        confirmed.append(digest)
+        known(self, pad, digest)
+
+    monkeypatch.setattr(DirectoryNetwork, "confirm", watched)
     assert client.pad("HEAD").status == 200
-    assert len(confirmed) == 1
+    assert confirmed == [digest_of(image(1))]
 
 
 def test_a_bug_in_the_server_is_one_word_to_the_client(

@@ -62,7 +62,7 @@ class Transport:
         self.base = base
         self._settings = settings
         self._watchdog = Watchdog()
-        self._timeout = (settings.connect_timeout or None, settings.read_timeout or None)
+        self._timeout: Any = (settings.connect_timeout or None, settings.read_timeout or None)  # 0: only the deadline
         self._adapter = _Adapter(self._watchdog, settings, connections)
         self._proxies = _proxies(base, settings)
         self._verify = _authorities(settings)
@@ -101,9 +101,7 @@ class Transport:
         return request
 
     def _exchange(self, request: requests.PreparedRequest, limit: int) -> Answer:
-        response = self._adapter.send(
-            request, stream=True, timeout=self._timeout, verify=self._verify, proxies=self._proxies
-        )
+        response = self._adapter.send(request, stream=True, timeout=self._timeout, verify=self._verify, proxies=self._proxies)
         try:
             return Answer(response.status_code, response.headers, self._body(response, limit))
         finally:
@@ -265,4 +263,6 @@ def _reason(chain: list[BaseException]) -> str:
     for each in reversed(chain):
         if isinstance(each, OSError) and each.strerror and not isinstance(each, requests.RequestException):
             return each.strerror
-    return type(chain[-1]).__name__
+    if any(isinstance(each, (TimeoutError, requests.Timeout)) for each in chain):
+        return "timed out"
+    return "the connection ended" if isinstance(chain[-1], ConnectionError) else type(chain[-1]).__name__

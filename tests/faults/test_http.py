@@ -7,12 +7,13 @@ import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from anthill_sync import Store
-from anthill_sync.errors import AnotherWriter, AnthillError, NetworkError, PadConflict, PutFailed
+from anthill_sync.errors import AnotherWriter, AnthillError, NetworkError, PadConflict, PutFailed, TransientNetworkError
 from anthill_sync.networks.base import Network
 from anthill_sync.networks.http import open_http
 from anthill_sync.server import PadServer
@@ -89,7 +90,7 @@ def many_small(store: Store, seed: int) -> dict[str, bytes]:
 
 def many_threads(store: Store, seed: int) -> dict[str, bytes]:
     expected = values(seed, 24, 2 * PAD)
-    run_threads([lambda key=key: store.put(key, expected[key]) for key in expected], threads=8)  # type: ignore[misc]
+    run_threads([partial(store.put, key, data) for key, data in expected.items()], threads=8)
     return expected
 
 
@@ -119,15 +120,13 @@ def test_each_fault_alone_is_overcome_by_every_call(server: PadServer, proxy: Pr
     network = open_http(proxy.url, settings=settings, facts={})
     pad, image = make_pad(1), make_image(data)
 
-    def again(call: Callable[[Network], object]) -> None:
+    def again(call: Callable[[Network], object]) -> object:
         proxy.reset(storm(1, 1, fault))
         for _ in range(3):
             try:
-                call(network)
-            except NetworkError as error:
-                assert error.exit_code == 75, error
+                return call(network)
+            except TransientNetworkError:
                 continue
-            return
         raise AssertionError(f"{fault} was not overcome")
 
     again(lambda net: net.reserve(pad))
@@ -200,8 +199,8 @@ def _two_stores(server: PadServer, tmp_path: Path) -> None:
     homes = [tmp_path / name for name in ("one", "two")]
     stores = [Store.create(home, network=server.url, pad_size=PAD, settings=wide) for home in homes]
     data = [os.urandom(150 * PAD) for _ in stores]
-    run_threads([lambda n=n: stores[n].put("k", data[n]) for n in (0, 1)], threads=2)  # type: ignore[misc]
-    run_threads([lambda n=n: check(stores[n], {"k": data[n]}) for n in (0, 1)], threads=2)  # type: ignore[misc]
+    run_threads([partial(stores[n].put, "k", data[n]) for n in (0, 1)], threads=2)
+    run_threads([partial(check, stores[n], {"k": data[n]}) for n in (0, 1)], threads=2)
     for each in stores:
         each.close()
 
