@@ -62,9 +62,9 @@ def _server(
 def _folder(data: Path | None) -> Path:
     if data is not None:
         return data.absolute()
-    from platformdirs import user_data_path
+    from .config import default_server_folder
 
-    return user_data_path("anthill-server")
+    return default_server_folder()
 
 
 def _address(text: str) -> tuple[str, int]:

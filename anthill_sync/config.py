@@ -46,6 +46,13 @@ def default_home(environ: Mapping[str, str] | None = None) -> tuple[Path, str]:
     return user_data_path("anthill"), "it is the default; --home or $ANTHILL_HOME names another"
 
 
+def default_server_folder() -> Path:
+    """Where a pad server keeps its pads when nothing names another place."""
+    from platformdirs import user_data_path
+
+    return user_data_path("anthill-server")
+
+
 def read_config(home: Path, why: str = "it was named") -> Config:
     """The configuration of the store in ``home``. ``NoStore`` names the path, why that path, and how to make one."""
     path = home / CONFIG_NAME

@@ -37,8 +37,8 @@ from .errors import (
 from .lock import FileLock
 from .networks import wire
 from .networks.directory import DirectoryNetwork
-from .pad_api import RETRY_SECONDS, ClientGone, PadApi, error_body
-from .pad_archive import Archive, measure
+from .server_api import RETRY_SECONDS, ClientGone, PadApi, error_body
+from .server_archive import Archive, measure
 from .server_io import HEADER_SECONDS, Body, Reader, Writer, step_seconds
 from .settings import DEFAULT_PAD_SIZE, KIB, check_pad_size
 

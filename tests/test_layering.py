@@ -34,6 +34,7 @@ LIBRARIES = {
     "urllib3": ["networks/*"],
     "obstore": ["networks/*"],
     "backoff": ["networks/retrying"],
+    "cheroot": ["server"],
     "tqdm": ["progress"],
     "typer": ["cli", "cli_*", "console"],
     "cryptography": ["keys", "sealing", "pads", "server", "server_*"],  # the server checks the pads' signatures

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import pytest
 from blake3 import blake3
 
-from anthill_sync import pad_archive
+from anthill_sync import server_archive
 from anthill_sync.errors import StorageFailure
 from anthill_sync.image import Header
 from anthill_sync.networks import wire
@@ -250,7 +250,7 @@ def test_the_quota_is_measured_again_after_a_restart(server: PadServer, client: 
     before = client.call("GET", "/v1/status").json["used"]
     server.stop()
     with serve(tmp_path / "data") as again:
-        assert Client(again).call("GET", "/v1/status").json["used"] == before == 9_032 + pad_archive.SMALLEST_CHARGE
+        assert Client(again).call("GET", "/v1/status").json["used"] == before == 9_032 + server_archive.SMALLEST_CHARGE
 
 
 OUTSIDE = ["/", "/v1", "/v1/scratchpads/", "/v2/status", "/v1/scratchpads/" + "A" * 64, "/v1/scratchpads/" + "a" * 63]

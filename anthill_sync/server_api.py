@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from .errors import InvalidArgument, NetworkError, OutOfSpace, PadNotFound, TransientNetworkError
 from .networks import wire
 from .networks.base import Image
-from .pad_archive import Archive, Stored, StoredConflict, counter_agrees
+from .server_archive import Archive, Stored, StoredConflict, counter_agrees
 from .settings import KIB
 
 Environ = dict[str, Any]
