@@ -153,7 +153,7 @@ class _Server(wsgi.Server):
 
     ConnectionClass = _Connection
 
-    def __init__(self, listen: tuple[str, int], api: PadApi, identity: str, connections: int) -> None:
+    def __init__(self, listen: tuple[str, int], api: PadApi, facts: wire.Facts, connections: int) -> None:
         super().__init__(
             listen,
             api,
@@ -164,8 +164,9 @@ class _Server(wsgi.Server):
             shutdown_timeout=GRACE_SECONDS,
             server_name="anthill",
         )
-        self.identity = identity
+        self.identity = facts.server
         self.max_request_header_size = _HEADERS
+        self.max_request_body_size = facts.pad_size  # what is longer is not even read to its end
         self.keep_alive_conn_limit = connections
         self._most = connections
         self._open = 0
@@ -240,7 +241,7 @@ class PadServer:
         with contextlib.ExitStack() as undo:
             state = self._take(data, pad_size, undo)
             archive = Archive(DirectoryNetwork(data / "pads", state.pad_size), used=measure(data / "pads"), quota=quota)
-            self._server = _Server(listen, PadApi(archive, state.server), state.server, connections)
+            self._server = _Server(listen, PadApi(archive, state.server), state, connections)
             self._server.ssl_adapter = None if tls is None else _adapter(tls)
             _prepare(self._server, listen)
             undo.pop_all()

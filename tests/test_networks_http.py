@@ -143,6 +143,18 @@ def test_a_lost_answer_is_resolved_by_asking_and_the_image_is_not_sent_again(rep
     assert [call.request.method for call in replies.calls] == ["PUT", "HEAD"]
 
 
+def test_a_doubt_lasts_until_it_is_resolved(replies: responses.RequestsMock) -> None:
+    replies.put(PATH, body=requests.ConnectionError("lost"))
+    replies.head(PATH, body=requests.ConnectionError("lost"))
+    replies.head(PATH, headers={**OURS, "Anthill-Digest": IMAGE.digest.hex()})
+    network = opened()
+    for _ in range(2):
+        with pytest.raises(TransientNetworkError):
+            network.write(PAD, IMAGE)
+    network.write(PAD, IMAGE)
+    assert [call.request.method for call in replies.calls] == ["PUT", "HEAD", "HEAD"]
+
+
 @pytest.mark.parametrize("found", ["00" * 16, None])
 def test_a_request_that_never_arrived_is_sent_again(replies: responses.RequestsMock, found: str | None) -> None:
     replies.put(PATH, body=requests.ConnectionError("lost"))

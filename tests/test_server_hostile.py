@@ -89,6 +89,7 @@ GARBAGE = {
     "length below 0": (b"PUT %s HTTP/1.1\r\nContent-Length: -5\r\n\r\n" % PATH.encode(), 411),
     "length with sign": (b"PUT %s HTTP/1.1\r\nContent-Length: +5\r\n\r\nhello" % PATH.encode(), 411),
     "length with _": (b"PUT %s HTTP/1.1\r\nContent-Length: 1_0\r\n\r\n" % PATH.encode(), 411),
+    "length without end": (b"PUT %s HTTP/1.1\r\nContent-Length: 999999999999\r\n\r\nx" % PATH.encode(), 413),
     "chunked": (b"PUT %s HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n" % PATH.encode(), 411),
     "both": (b"PUT %s HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" % PATH.encode(), 411),
     "coded": (b"PUT %s HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n" % PATH.encode(), 501),

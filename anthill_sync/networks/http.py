@@ -111,8 +111,10 @@ class HttpNetwork:
         """Send the image; after a lost answer, ask first whether it has arrived."""
         check_fits(pad, image, self._facts.pad_size)
         self._written.pop(pad.address, None)
-        if self._unanswered.pop(pad.address, None) != image.digest or self._stored_digest(pad) != image.digest:
+        doubtful = self._unanswered.get(pad.address) == image.digest
+        if not doubtful or self._stored_digest(pad) != image.digest:
             self._send(pad, image)
+        self._unanswered.pop(pad.address, None)
         self._written[pad.address] = image.digest
 
     def confirm(self, pad: Pad, digest: bytes) -> None:

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 from .figures import Figure, Samples, alternately
 from .processes import ANTHILL, run, work
+from .servers import measure as measure_server
 
 MIB = 1024**2
 
@@ -155,10 +156,17 @@ def starting(plan: Plan) -> list[Figure]:
     ]
 
 
+def server(plan: Plan) -> list[Figure]:
+    """A pad server and the network against it, on the loopback."""
+    with plan.scratch() as folder:
+        return measure_server(folder, plan.rounds, plan.file_mib)
+
+
 MEASURES: dict[str, Callable[[Plan], list[Figure]]] = {
     "throughput": throughput,
     "memory": memory,
     "index": index,
     "latency": latency,
     "starting": starting,
+    "server": server,
 }

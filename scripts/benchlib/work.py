@@ -10,7 +10,8 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,11 @@ def timed(action: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def put(home: str, source: str) -> Answer:
-    """A file into a new store in a local directory."""
+def put(home: str, source: str, network: str | None = None) -> Answer:
+    """A file into a new store, in a local directory unless another network is named."""
     from anthill_sync import Store
 
-    with Store.create(home) as store:
+    with Store.create(home, network=network) as store:
         return {"seconds": timed(lambda: store.put("value", Path(source)))}
 
 
@@ -132,6 +133,71 @@ def imports() -> Answer:
     return {"modules": sum(name.split(".")[0] in heavy for name in sys.modules)}
 
 
+def bare(url: str, count: str, size: str) -> Answer:
+    """Seconds of 20 threads that send so many signed images of ``size`` bytes, each to a new pad, with requests alone."""
+    jobs = [_Image(url, os.urandom(32), int(size)) for _ in range(int(count))]
+    for job in jobs:
+        job.prepare(1)
+    return {"seconds": timed(lambda: _send(jobs))}
+
+
+def rewrite(url: str, count: str, size: str) -> Answer:
+    """So many images of ``size`` bytes to 100 pads, again and again."""
+    jobs = [_Image(url, os.urandom(32), int(size)) for _ in range(100)]
+    for counter in range(1, 1 + int(count) // len(jobs)):
+        for job in jobs:
+            job.prepare(counter)
+        _send(jobs)
+    return {"count": int(count)}
+
+
+class _Image:
+    """One image, signed and ready to be sent."""
+
+    def __init__(self, url: str, seed: bytes, size: int) -> None:
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        self._key = Ed25519PrivateKey.from_private_bytes(seed)
+        self._size = size
+        self.address = self._key.public_key().public_bytes_raw().hex()
+        self.url, self.server = url, _server_id(url)
+
+    def sign(self, message: bytes) -> bytes:
+        return self._key.sign(message)
+
+    def prepare(self, counter: int) -> None:
+        from anthill_sync.image import Header
+        from anthill_sync.networks import wire
+        from anthill_sync.sealing import image_digest
+
+        self.data = Header(counter, 0, 0).pack() + os.urandom(16) * ((self._size - 32) // 16)
+        self.headers = wire.signature_headers(self, "PUT", self.server, counter, image_digest(self.data))
+
+
+@cache
+def _server_id(url: str) -> str:
+    import requests
+
+    return str(requests.get(f"{url}/v1/status", timeout=60).json()["server"])
+
+
+def _send(images: list[_Image]) -> None:
+    """All images, by 20 threads over as many connections."""
+    import requests
+    from requests.adapters import HTTPAdapter
+
+    session = requests.Session()
+    session.trust_env = False
+    session.mount("http://", HTTPAdapter(pool_maxsize=20))
+
+    def send(image: _Image) -> None:
+        answer = session.put(f"{image.url}/v1/scratchpads/{image.address}", image.data, headers=image.headers, timeout=60)
+        assert answer.status_code == 204, answer.text
+
+    with session, ThreadPoolExecutor(20) as pool:
+        list(pool.map(send, images))
+
+
 WORK: dict[str, Callable[..., Answer]] = {
     "put": put,
     "get": get,
@@ -140,6 +206,8 @@ WORK: dict[str, Callable[..., Answer]] = {
     "keys": keys,
     "slow": slow,
     "imports": imports,
+    "bare": bare,
+    "rewrite": rewrite,
 }
 
 if __name__ == "__main__":

@@ -13,7 +13,15 @@ from pathlib import Path
 import pytest
 
 from anthill_sync import Store
-from anthill_sync.errors import AnotherWriter, AnthillError, NetworkError, PadConflict, PutFailed, TransientNetworkError
+from anthill_sync.errors import (
+    AnotherWriter,
+    AnthillError,
+    ConfigurationError,
+    NetworkError,
+    PadConflict,
+    PutFailed,
+    TransientNetworkError,
+)
 from anthill_sync.networks.base import Network
 from anthill_sync.networks.http import open_http
 from anthill_sync.server import PadServer
@@ -222,6 +230,12 @@ def test_a_store_stays_with_the_server_it_was_made_on(store: Store, proxy: Proxy
         with Store.open(store.home) as again, pytest.raises(AnthillError, match="another pad server") as caught:
             again["k"]
         assert caught.value.exit_code == 76
+
+
+def test_pads_larger_than_the_server_s_are_refused_when_the_store_is_made(tmp_path: Path) -> None:
+    with serve(tmp_path / "data", pad_size=PAD) as small, pytest.raises(ConfigurationError, match=f"{PAD} bytes.*--pad-size"):
+        Store.create(tmp_path / "home", network=small.url)
+    assert not (tmp_path / "home" / "config.json").exists()
 
 
 def test_a_full_server_is_73(tmp_path: Path) -> None:
