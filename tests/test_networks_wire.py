@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from blake3 import blake3
@@ -32,9 +33,9 @@ def test_the_documented_request_is_signed_as_documented() -> None:
 
 
 def test_every_part_of_a_request_is_signed() -> None:
-    whole = ("PUT", SERVER, ADDRESS, 258, bytes(16))
+    whole: tuple[Any, ...] = ("PUT", SERVER, ADDRESS, 258, bytes(16))
     others = ("POST", "f" * 32, "0" * 64, 259, b"x" * 16)
-    changed = {wire.signed_message(*whole[:n], other, *whole[n + 1 :]) for n, other in enumerate(others)}  # type: ignore[arg-type]
+    changed = {wire.signed_message(*whole[:n], other, *whole[n + 1 :]) for n, other in enumerate(others)}
     assert len(changed | {wire.signed_message(*whole)}) == 6
 
 
