@@ -49,7 +49,6 @@ def _show_version(wanted: bool) -> None:
 root_options(app, _show_version)
 cli_settings.register(app)
 cli_data.register(app)
-cli_serve.register(app)
 
 
 @command(app, "json")
@@ -244,6 +243,9 @@ def _percent(text: str) -> float:
     if not 0 < value <= 100:
         raise InvalidArgument(f"not a percentage above 0 and up to 100: {text!r}")
     return value
+
+
+cli_serve.register(app)
 
 
 # -- the program

@@ -279,9 +279,16 @@ def _declare(run: Callable[..., Any], own: list[inspect.Parameter], options: Seq
 
 def _own_parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
     """The parameters of a command besides its console, with their annotations resolved."""
-    hints = typing.get_type_hints(function, include_extras=True)
+    hints = {name: _bare(hint) for name, hint in typing.get_type_hints(function, include_extras=True).items()}
     own = list(inspect.signature(function).parameters.values())[1:]
     return [p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[p.name]) for p in own]
+
+
+def _bare(hint: Any) -> Any:
+    """Python 3.10 puts Optional around the annotation of a parameter whose default is None, and typer then overlooks
+    the option inside."""
+    inside = [each for each in typing.get_args(hint) if typing.get_origin(each) is Annotated]
+    return inside[0] if typing.get_origin(hint) is typing.Union and inside else hint
 
 
 def _console(root: Console, given: dict[str, Any]) -> Console:
