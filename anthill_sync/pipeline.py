@@ -49,15 +49,9 @@ class Stage:
         """Queue ``unit``; never blocks. A consumer is started before the unit could wait for one."""
         self.queue.put(unit)
         with self._lock:
-            if self._workers >= self.threads:
-                return
-            self._workers += 1
-        try:
-            self._pool.submit(self._drain)
-        except BaseException:  # no thread, or an interrupt: the next unit tries again
-            with self._lock:
-                self._workers -= 1
-            raise
+            if self._workers < self.threads:
+                self._pool.submit(self._drain)
+                self._workers += 1  # not before: no thread, or an interrupt, and the next unit tries again
 
     def _drain(self) -> None:
         while (unit := self._next()) is not None:

@@ -161,7 +161,7 @@ def _count_of(state: tuple[int, int | None]) -> str:
 def _bar_class() -> Any:
     from tqdm.std import tqdm
 
-    class Bar(tqdm):  # type: ignore[type-arg]
+    class Bar(tqdm):  # type: ignore[type-arg, unused-ignore]
         """A bar without the monitor thread, and with a lock that costs no shared semaphore."""
 
         monitor_interval = 0

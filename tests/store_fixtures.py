@@ -31,7 +31,7 @@ def rigs(tmp_path: Path) -> Iterator[Callable[..., StoreRig]]:
         if not rig.session._closed and rig.session.journal.failure is None:
             rig.mend()
             rig.assert_idle()
-            assert [problem for problem in rig.store.check().problems] == []
+            assert rig.store.check().problems == ()
         rig.store.close()
 
 

@@ -165,7 +165,7 @@ class StoreRig:
             assert pad in index.writing, f"pad {pad} is written without a durable record that says so"
             unwritten = next((n for n, counter in enumerate(index.counters) if not counter), index.pads)
             assert pad <= unwritten + FRESH_WINDOW, f"pad {pad} is written, and {unwritten} never was"
-            live = {tuple(block.extent): block.data_id for value in index.values.values() for block in value.blocks()}
+            live = {block.extent: block.data_id for value in index.values.values() for block in value.blocks()}
         entries = {(pad, entry.offset, entry.length): entry.data_id for entry in parsed[1].entries}
         lost = {extent for extent, data_id in live.items() if extent[0] == pad and entries.get(extent) != data_id}
         assert not lost, f"the image of pad {pad} lacks live blocks {lost}"
@@ -208,7 +208,8 @@ class StoreRig:
         assert Kind.TAKEN not in supply.map.kinds
         spaces = {id(space): space for space in (*supply.map.spaces.values(), *supply.map._open.values())}.values()
         for space in spaces:
-            assert not (space.queued or space.busy), f"{space} waits for an image"
+            assert not space.queued, f"{space} waits for an image"
+            assert not space.busy, f"{space} is being written"
             assert space.number is not None, f"{space} is planned and has no pad"
             assert all(slot.live for slot in space.slots.values()), f"{space} has a planned slot"
             assert set(space.manifests) == space.live_manifests, f"{space} has a planned manifest"

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -43,7 +44,18 @@ class Model:
             operation, lost = self.chance.choice(["reserve", "write", "confirm", "read"]), self.chance.random() < 0.5
             times = self.chance.choice([1, 2, 10**6])
             self.rig.faulty.fail(operation, error, times=times, skip=self.chance.randrange(12), lost=lost)
-        actions = [self.put, self.put, self.put, self.stream, self.many, self.get, self.delete, self.rename, self.others, self.reopen]
+        actions = [
+            self.put,
+            self.put,
+            self.put,
+            self.stream,
+            self.many,
+            self.get,
+            self.delete,
+            self.rename,
+            self.others,
+            self.reopen,
+        ]
         self.chance.choice(actions)(self.chance.choice(KEYS))
         self.rig.mend()
 
@@ -100,15 +112,15 @@ class Model:
             self.values[new] = self.values.pop(key)
 
     def others(self, key: str) -> None:
-        action = self.chance.choice(
-            [
-                lambda: self.rig.store.reserve(self.chance.randrange(4)),
-                lambda: self.rig.store.trim(),
-                lambda: self.rig.store.abandon(),
-                lambda: self.rig.store.resume(),
-                lambda: self.rig.store.clear() if self.chance.random() < 0.2 else None,
-            ]
-        )
+        store = self.rig.store
+        actions: list[Callable[[], object]] = [
+            lambda: store.reserve(self.chance.randrange(4)),
+            store.trim,
+            store.abandon,
+            store.resume,
+            lambda: self.chance.random() < 0.2 and store.clear(),  # type: ignore[func-returns-value]
+        ]
+        action = self.chance.choice(actions)
         with self.failing(*FAILURES):
             action()
         if not len(self.rig.store):
@@ -118,7 +130,7 @@ class Model:
         self.rig.reopen()
 
     def failing(self, *kinds: type[Exception]) -> Any:
-        return suppress(*kinds) if self.faults else suppress()
+        return suppress(*(kinds if self.faults else ()))
 
     def check(self) -> None:
         self.rig.assert_idle()
@@ -168,7 +180,7 @@ def test_threads_on_a_failing_network_leave_only_whole_values(
         for operation in ("reserve", "write", "confirm"):
             for _ in range(4):
                 rig.faulty.fail(operation, permanent, skip=chance.randrange(60), lost=chance.random() < 0.5)
-        results = [background(lambda n=n: hammer(rig, f"{seed}/{around}/{n}", f"k{n}")) for n in range(12)]  # type: ignore[misc]
+        results = [background(partial(hammer, rig, f"{seed}/{around}/{n}", f"k{n}")) for n in range(12)]
         possible = [result.result(4 * PATIENCE) for result in results]
         rig.mend()
         rig.assert_idle()

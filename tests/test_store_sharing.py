@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from anthill_sync.errors import AnotherWriter, BlockDamaged, PutFailed, RolledBack, SourceChanged
+from anthill_sync.errors import AnotherWriter, AnthillError, BlockDamaged, PutFailed, RolledBack, SourceChanged
 from tests.store_tools import CHUNK, StoreRig, chunks_of, permanent, wait_until
 from tests.support import PATIENCE
 
@@ -186,7 +186,9 @@ def damage(rig: StoreRig, pad: int, how: str, older: bytes) -> None:
         ("newer", AnotherWriter),
     ],
 )
-def test_a_damaged_shared_pad_is_found_before_it_is_rewritten(rigs: Callable[..., StoreRig], how: str, kind: type) -> None:
+def test_a_damaged_shared_pad_is_found_before_it_is_rewritten(
+    rigs: Callable[..., StoreRig], how: str, kind: type[AnthillError]
+) -> None:
     rig = rigs("embedded")
     rig.store["a"] = b"1"
     older = rig.image(0)

@@ -50,8 +50,9 @@ def test_a_stream_that_raises_in_put_many_leaves_what_was_published(rig: StoreRi
         yield chunks_of(1)
         raise Whim
 
+    items: dict[str, Any] = {"a": b"1", "b": chunks_of(2), "c": pieces()}
     with pytest.raises(Whim):
-        rig.store.put_many({"a": b"1", "b": chunks_of(2), "c": pieces()})
+        rig.store.put_many(items)
     assert "c" not in rig.store
     rig.assert_sound(**{key: {"a": b"1", "b": chunks_of(2)}[key] for key in rig.store})
 
@@ -91,8 +92,9 @@ def test_a_file_that_changed_while_it_was_read_is_not_published(
         if isinstance(event, ConfirmReservation):
             change(path, how, data)
 
+    items: dict[str, Any] = {"a": path, "big": chunks_of(*range(9))}
     with pytest.raises(PutFailed) as caught:
-        rig.store.put_many({"a": path, "big": chunks_of(*range(9))}, on_event=hear)
+        rig.store.put_many(items, on_event=hear)
     assert isinstance(caught.value.__cause__, (SourceChanged, SourceNotFound))
     assert caught.value.exit_code in (75, 66)
     assert caught.value.context["key"] == "a"
@@ -117,7 +119,7 @@ def test_a_file_removed_before_it_is_read_names_the_key(rig: StoreRig, tmp_path:
 # -- skipping
 
 
-def sources(folder: Path, count: int, size: int) -> dict[str, Path]:
+def sources(folder: Path, count: int, size: int) -> dict[str, Any]:
     for number in range(count):
         (folder / f"f{number}").write_bytes(bytes([number]) * size)
     return {f"f{number}": folder / f"f{number}" for number in range(count)}
@@ -154,7 +156,8 @@ def test_a_failed_source_is_skipped_and_all_others_are_stored(
 
 def test_sources_that_cannot_be_opened_are_skipped_too(rig: StoreRig, tmp_path: Path) -> None:
     heard: dict[str, AnthillError] = {}
-    entries = rig.store.put_many({"a": tmp_path / "missing", "b": b"2", "c": tmp_path}, on_source_error=heard.setdefault)
+    items: dict[str, Any] = {"a": tmp_path / "missing", "b": b"2", "c": tmp_path}
+    entries = rig.store.put_many(items, on_source_error=heard.setdefault)
     assert set(entries) == {"b"}
     assert {key: type(error) for key, error in heard.items()} == {"a": SourceNotFound, "c": SourceNotFound}
 
@@ -216,11 +219,12 @@ def test_a_mutation_from_inside_a_callback_or_source_raises_instead_of_waiting_f
         yield b"1"
         mutate()
 
-    for put in (
+    puts: list[Callable[[], object]] = [
         lambda: rig.store.put("a", chunks_of(1), on_event=lambda event: mutate()),
         lambda: rig.store.put("a", chunks_of(1), confirm=lambda question: bool(mutate())),
         lambda: rig.store.put("a", source()),
-    ):
+    ]
+    for put in puts:
         with pytest.raises(NestedMutation) as caught:
             put()
         assert caught.value.exit_code == 64

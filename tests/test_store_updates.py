@@ -77,7 +77,9 @@ SHAPES = [
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_value_grows_shrinks_empties_and_comes_back(rigs: Callable[..., StoreRig], make: Make, tmp_path: Path, seed: int) -> None:
+def test_a_value_grows_shrinks_empties_and_comes_back(
+    rigs: Callable[..., StoreRig], make: Make, tmp_path: Path, seed: int
+) -> None:
     rig, chance = rigs(["memory", "embedded"][seed % 2]), random.Random(seed)
     for _ in range(25):
         data = chance.choice(SHAPES)

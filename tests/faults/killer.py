@@ -15,12 +15,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from anthill_sync import cli, journal, store  # noqa: E402
-from anthill_sync.networks import directory  # noqa: E402
-from tests.faults.points import Points, installed, kill  # noqa: E402
+from anthill_sync import cli, journal, store
+from anthill_sync.networks import directory
+from tests.faults.points import Points, installed, kill
 
-assert store.Store
-assert directory.DirectoryNetwork
+NEEDED = (store.Store, directory.DirectoryNetwork)  # imported by the first command otherwise, in every child anew
 
 
 def child(job: dict[str, object], tell: int) -> None:

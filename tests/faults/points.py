@@ -149,19 +149,19 @@ class PointNetwork(Wrapper):
 def installed(points: Points) -> Iterator[Points]:
     """All stores opened inside the ``with`` go through ``points``."""
     real = {name: getattr(durable, name) for name in (*OPENERS, *BY_PATH, *BY_DESCRIPTOR)}
-    open_network = creating.open_network
-    wrap = {
+    open_network = vars(creating)["open_network"]
+    wrap: dict[str, Callable[..., Any]] = {
         **dict.fromkeys(OPENERS, points.opener),
         **dict.fromkeys(BY_PATH, points.by_path),
         **dict.fromkeys(BY_DESCRIPTOR, points.by_descriptor),
     }
     for name, function in real.items():
         setattr(durable, name, wrap[name](name, function))
-    creating.open_network = lambda *args, **more: PointNetwork(open_network(*args, **more), points)
+    vars(creating)["open_network"] = lambda *args, **more: PointNetwork(open_network(*args, **more), points)
     try:
         yield points
     finally:
-        creating.open_network = open_network
+        vars(creating)["open_network"] = open_network
         for name, function in real.items():
             setattr(durable, name, function)
 

@@ -7,6 +7,7 @@ not, each on its own. Nothing else is promised by POSIX, and no more is assumed 
 from __future__ import annotations
 
 import copy
+import os
 import random
 import shutil
 import threading
@@ -117,6 +118,7 @@ class Recorder:
         self.recording = Recording(root)
         self._disk = Disk(root)
         self._lock = threading.RLock()
+        self._synced = False  # the operating system was asked to, during the call that is running
         self._open: dict[int, int] = {}  # descriptor -> inode
         self._names: dict[Path, int] = {path: inode for path, inode in self._disk.entries.items() if inode is not True}
 
@@ -130,11 +132,22 @@ class Recorder:
             with self._lock:
                 self.recording.disks.append(copy.deepcopy(self._disk))
                 self.recording.steps.append(self.recording.step)
+                self._synced = False
                 result = real(*arguments)
-                getattr(self, name)(result, *arguments)
+                if self._synced or not name.startswith("sync"):
+                    getattr(self, name)(result, *arguments)
                 return result
 
         return recorded
+
+    def system(self, real: Callable[[int], object]) -> Callable[[int], object]:
+        """A sync of the operating system: without one, nothing counts as safe."""
+
+        def sync(fd: int) -> object:
+            self._synced = True
+            return real(fd)
+
+        return sync
 
     def open_new(self, fd: int, path: Path, *mode: int) -> None:
         self._open[fd] = self._names[path] = self._disk.new_inode()
@@ -180,9 +193,14 @@ def recording(root: Path) -> Iterator[Recorder]:
     for name in names:
         setattr(durable, name, recorder.call(name, real[name]))
     durable.make_folder = made
+    system = {name: getattr(os, name) for name in ("fsync", "fdatasync") if hasattr(os, name)}
+    for name, function in system.items():
+        setattr(os, name, recorder.system(function))
     try:
         yield recorder
     finally:
+        for name, function in system.items():
+            setattr(os, name, function)
         durable.make_folder = make_folder
         for name in names:
             setattr(durable, name, real[name])

@@ -159,7 +159,7 @@ SCENARIOS = [
         "one store, several puts",
         several,
         tuple(
-            {**{"k": OLD, "l": SMALL}, **dict(more)}
+            {"k": OLD, "l": SMALL, **dict(more)}
             for more in ({}, {"k": NEW}, {"k": NEW, "l": OLD}, {"k": NEW, "l": OLD, "m": SMALL})
         ),
         apart=True,

@@ -49,7 +49,8 @@ class Interrupter:
         self.at, self.moments, self.where = at, 0, ""
 
     def profile(self, frame: FrameType, event: str, argument: Any) -> None:
-        if event not in ("call", "return", "c_return") or not frame.f_code.co_filename.startswith(PACKAGE):
+        code = frame.f_code
+        if event not in ("call", "return", "c_return") or not code.co_filename.startswith(PACKAGE) or code.co_name == "<genexpr>":
             return
         self.moments += 1
         if self.moments == self.at:
@@ -57,14 +58,14 @@ class Interrupter:
             raise KeyboardInterrupt
 
 
-def on_thread(action: Callable[[], None]) -> BaseException | None:
+def on_thread(action: Callable[[], object]) -> BaseException | None:
     """Run ``action`` on a thread of its own; what it raised. A hang is a failure."""
     raised: list[BaseException] = []
 
     def run() -> None:
         try:
             action()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - returned
             raised.append(error)
 
     thread = threading.Thread(target=run, daemon=True)
@@ -91,7 +92,7 @@ def interrupt(store: Store, scenario: Scenario, tracer: Interrupter) -> BaseExce
 
 def go_on(store: Store) -> None:
     """The same Store after the interrupt: it works, or says why it does not."""
-    error = on_thread(lambda: store.put("after", SMALL) and None)
+    error = on_thread(lambda: store.put("after", SMALL))
     assert error is None or isinstance(error, AnthillError), repr(error)
     store.close()
 

@@ -21,13 +21,26 @@ import pytest
 from anthill_sync import Store
 
 from .points import Point
-from .scenarios import CHUNK, LARGE, NEW, OLD, OTHER, PAD, SMALL, State, noise
+from .scenarios import LARGE, NEW, OLD, OTHER, PAD, SMALL, State, noise
 
 SHORT, LONG = 240, 2000  # kills
 ROOT = Path(__file__).parents[2]
 TREE = {f"tree/{number:02}": noise(f"tree {number}", 200 + 90 * number) for number in range(30)}
-KINDS = ("write_all journal", "write_all pad.tmp", "sync pad.tmp", "rename pad", "sync journal", "network.reserve", "network.write",
-         "network.confirm", "write_all json", "rename json", "rename journal", "sync_folder folder", "write_at lock")  # fmt: skip
+KINDS = (
+    "write_all journal",
+    "sync journal",
+    "rename journal",
+    "write_all json",
+    "rename json",
+    "write_all pad.tmp",
+    "sync pad.tmp",
+    "rename pad",
+    "sync_folder folder",
+    "write_at lock",
+    "network.reserve",
+    "network.write",
+    "network.confirm",
+)
 
 
 @dataclass
@@ -76,10 +89,10 @@ class Killer:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._errors = (folder / "killer.err").open("wb")
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("killer.py"))],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, env={**os.environ, "ANTHILL_BACKOFF_BASE": "0"},
-        )  # fmt: skip
+        command = [sys.executable, str(Path(__file__).with_name("killer.py"))]
+        environment = {**os.environ, "ANTHILL_BACKOFF_BASE": "0"}
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._errors, text=True, env=environment)
 
     def run(self, home: Path, argv: list[str], at: int, checkpoints: bool = False, only: str = "") -> dict[str, Any]:
         """One command in a process of its own, killed at point ``at`` (of those that are ``only``)."""

@@ -36,7 +36,7 @@ def forked(action: Callable[[], object]) -> int:
             signal.alarm(2 * int(PATIENCE))
             action()
             code = 0
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - told to the test's own thread
             traceback.print_exc()
         finally:
             os._exit(code)
@@ -198,9 +198,9 @@ def test_two_copies_of_a_home_that_write_in_turn_are_told_and_lose_nothing_ackno
     homes = [tmp_path / "one", tmp_path / "two"]
     with Store.create(homes[0], network=f"dir://{pads}", pad_size=PAD) as store:
         store.put("k", OLD)
-    shutil.copytree(*homes)
+    shutil.copytree(homes[0], homes[1])
     acknowledged: list[dict[str, bytes]] = [{"k": OLD}, {"k": OLD}]
-    refused = 0
+    codes: list[int] = []
     for turn in range(8):
         key, value = f"turn/{turn}", noise(f"turn {turn}", 700 + 6000 * (turn % 3))
         with Store.open(homes[turn % 2], settings=ONE_THREAD) as store:
@@ -208,9 +208,8 @@ def test_two_copies_of_a_home_that_write_in_turn_are_told_and_lose_nothing_ackno
                 store.put(key, value)
                 acknowledged[turn % 2][key] = value
             except AnthillError as error:
-                assert error.exit_code == 76
-                refused += 1
-    assert refused
+                codes.append(error.exit_code)
+    assert set(codes) == {76}
     for home, expected in zip(homes, acknowledged, strict=True):
         with Store.open(home) as store:
             for key, value in expected.items():

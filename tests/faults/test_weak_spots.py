@@ -89,7 +89,7 @@ def in_thread(action: Callable[[], object]) -> Future[object]:
     def run() -> None:
         try:
             future.set_result(action())
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - told to the test's own thread
             future.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()

@@ -1,0 +1,153 @@
+"""Closing a Store while it works, and interrupts: what was confirmed is kept, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from anthill_sync import durable
+from anthill_sync.errors import (
+    AnthillError,
+    Interrupted,
+    PutFailed,
+    StoreClosed,
+)
+from tests.store_tools import StoreRig, chunks_of, wait_until
+from tests.support import PATIENCE
+
+pytest_plugins = ["tests.store_fixtures"]
+
+Background = Callable[[Callable[[], Any]], "Future[Any]"]
+
+
+def test_close_stops_running_puts_and_what_was_committed_is_kept(rig: StoreRig, background: Background) -> None:
+    gate = rig.faulty.hold("write")
+    put = background(lambda: rig.store.put("a", chunks_of(*range(40))))
+    gate.wait_for(20)
+    closing = background(rig.store.close)
+    wait_until(lambda: rig.session._closed, lambda: "close does nothing")
+    gate.open()
+    closing.result(PATIENCE)
+    with pytest.raises(Interrupted) as caught:
+        put.result(PATIENCE)
+    assert caught.value.exit_code == 75
+    assert rig.faulty.calls["write"] == 20
+    rig.open()
+    assert rig.store.pending()[0].done == 20
+    rig.store.put("a", chunks_of(*range(40)))
+    rig.assert_sound(a=chunks_of(*range(40)))
+
+
+def test_a_closed_store_refuses_everything_and_close_may_be_repeated(rig: StoreRig) -> None:
+    rig.store["a"] = b"1"
+    rig.store.close()
+    rig.store.close()
+    calls: list[Callable[[], object]] = [
+        lambda: rig.store["a"],
+        lambda: "a" in rig.store,
+        lambda: len(rig.store),
+        lambda: rig.store.put("b", b"2"),
+        lambda: rig.store.delete("a"),
+        lambda: rig.store.usage(),
+        lambda: rig.store.check(),
+        lambda: rig.store.pending(),
+    ]
+    for call in calls:
+        with pytest.raises(StoreClosed) as caught:
+            call()
+        assert caught.value.exit_code == 74
+
+
+def test_a_put_that_was_being_confirmed_when_the_store_closed_does_nothing(rig: StoreRig, background: Background) -> None:
+    asked, go = threading.Event(), threading.Event()
+
+    def answer(question: object) -> bool:
+        asked.set()
+        return go.wait(PATIENCE)
+
+    put = background(lambda: rig.store.put("a", chunks_of(1), confirm=answer))
+    assert asked.wait(PATIENCE)
+    closing = background(rig.store.close)
+    wait_until(lambda: rig.session._closed, lambda: "close does nothing")
+    go.set()
+    with pytest.raises(AnthillError):
+        put.result(PATIENCE)
+    closing.result(PATIENCE)
+    assert rig.faulty.calls["reserve"] == rig.faulty.calls["write"] == 0
+
+
+# -- interrupts
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["bytes", "stream"])
+@pytest.mark.parametrize("at", [0, 3, 20, 45, 70])
+def test_an_interrupt_of_the_calling_thread_stops_the_put_and_the_store_goes_on(rig: StoreRig, stream: bool, at: int) -> None:
+    rig.store["a"] = b"old"
+    heard = 0
+
+    def interrupt(event: object) -> None:
+        nonlocal heard
+        heard += 1
+        if heard > at:
+            raise KeyboardInterrupt
+
+    data = chunks_of(*range(40))
+    with pytest.raises(KeyboardInterrupt):
+        rig.store.put("a", iter([data]) if stream else data, on_event=interrupt)
+    rig.assert_sound(a=b"old")
+    rig.store.put("a", data)
+    rig.assert_sound(a=data)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("nth", [1, 2, 3, 4])
+def test_an_interrupt_in_the_middle_of_a_journal_write_leaves_a_store_that_can_be_trusted(
+    rig: StoreRig, monkeypatch: pytest.MonkeyPatch, moment: str, nth: int
+) -> None:
+    rig.store["a"] = b"old"
+    sync, syncs, caller = durable.sync, 0, threading.get_ident()
+
+    def interrupted(fd: int) -> None:
+        nonlocal syncs
+        syncs += threading.get_ident() == caller
+        due = syncs == nth and threading.get_ident() == caller
+        if due and moment == "before":
+            raise KeyboardInterrupt
+        sync(fd)
+        if due:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(durable, "sync", interrupted)
+    try:
+        for action in (
+            lambda: rig.store.put("b", chunks_of(1, 2)),
+            lambda: rig.store.delete("a"),
+            lambda: rig.store.put("c", chunks_of(1, 2)),
+            lambda: rig.store.delete("c"),
+        ):
+            action()
+    except KeyboardInterrupt:
+        pass
+    monkeypatch.undo()
+    try:
+        rig.store["after"] = b"1"
+    except StoreClosed:
+        rig.reopen()
+        rig.store["after"] = b"1"
+    rig.reopen()
+    rig.assert_sound(after=b"1")
+    rig.store["more"] = chunks_of(5)
+    rig.reopen()
+    rig.assert_sound(after=b"1", more=chunks_of(5))
+
+
+def test_a_worker_that_is_interrupted_fails_the_put_only(rig: StoreRig) -> None:
+    rig.faulty.fail("write", KeyboardInterrupt, skip=2)
+    with pytest.raises((KeyboardInterrupt, PutFailed)):
+        rig.store.put("a", chunks_of(*range(9)))
+    rig.store.put("a", chunks_of(*range(9)))
+    rig.assert_sound(a=chunks_of(*range(9)))
