@@ -35,7 +35,7 @@ class Server:
 @contextmanager
 def serving(data: Path) -> Iterator[Server]:
     """A server of its own for ``data``."""
-    command = [ANTHILL, "serve", "--listen", "127.0.0.1:0", "--data", data, "--max-connections", str(CONNECTIONS)]
+    command = [str(ANTHILL), "serve", "--listen", "127.0.0.1:0", "--data", str(data), "--max-connections", str(CONNECTIONS)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield Server(process)
