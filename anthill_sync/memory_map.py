@@ -239,6 +239,9 @@ class MemoryMap:
     def _settle(self, space: Space) -> None:
         """Open or close a space for more blocks by what a rewrite of it would send again; SHARED -> EMPTY or FRESH
         when nothing is live or planned in it and no image is on its way."""
+        if space.number is not None and self.spaces.get(space.number) is not space:
+            self._open.pop(id(space), None)  # of a map before this one, let go of by a unit of a stopped put
+            return
         if space.unused and not (space.queued or space.busy):
             self._retire(space)
         elif space.resend <= self.rewrite_limit and not space.blocked:

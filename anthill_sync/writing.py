@@ -204,13 +204,14 @@ class Writer:
             upload.finish(unchanged=True)
             return None
         if upload.placement is None:
-            full = upload.reseal(self._planner.to_seal_anew(upload))
+            again = self._planner.to_seal_anew(upload)
+            full = sum(upload.chunk_length(chunk) == self._chunk_size for chunk in again)
             if full:
-                self._send_more(upload, full)
+                self._send_more(upload, full, lambda: upload.reseal(again))
                 return None
+            upload.reseal(again)
             if self._planner.rest_goes_alone(upload):
-                upload.send_rest_alone()
-                self._send_more(upload, 1)
+                self._send_more(upload, 1, upload.send_rest_alone)
                 return None
             self._planner.place(upload, upload.spans())
         assert upload.placement is not None
@@ -218,16 +219,21 @@ class Writer:
 
     def found_changed(self, upload: Upload, chunks: list[int]) -> None:
         """These full chunks must be sent."""
-        with upload.lock:
-            for chunk in chunks:
-                upload.add_send(chunk, read=True)
-        self._send_more(upload, len(chunks))
 
-    def _send_more(self, upload: Upload, count: int) -> None:
-        if not count:
-            return
+        def add() -> None:
+            with upload.lock:
+                for chunk in chunks:
+                    upload.add_send(chunk, read=True)
+
+        if chunks:
+            self._send_more(upload, len(chunks), add)
+
+    def _send_more(self, upload: Upload, count: int, add: Callable[[], object]) -> None:
+        """Ask for pads, and only then ``add`` what takes them: another thread may queue that at once, and a pad that is
+        taken before it is asked for makes the next reservation one too many."""
         upload.operation.expect_pads(count)
         self._supply.want(upload.operation, count)
+        add()
         with self._lock:
             upload.operation.backlog.append(upload)
         self._feed(upload.operation)

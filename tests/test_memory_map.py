@@ -244,3 +244,18 @@ def _change(store: Store, chance: random.Random) -> None:
         store.rename(key, other, force=True)
     else:
         store.delete(*[f"{key}/{n}" for n in range(5)], ignore_missing=True)
+
+
+def test_a_space_of_an_earlier_map_never_opens_in_this_one() -> None:
+    old, new = MemoryMap(PAD_SIZE, WHOLE_PAD), MemoryMap(PAD_SIZE, WHOLE_PAD)
+    for each in (old, new):
+        each.extend(1)
+        each.reserved(0)
+    placed = old.place(200, (bytes(16), 0), ("key", 1), 100)
+    pad = old.take()
+    assert pad == 0
+    old.bind(placed.space, pad)
+    old.commit(placed.space, [placed.slot] if placed.slot else [], [("key", 1)])
+    new.rest(placed.space)
+    assert not new.is_open(placed.space)
+    assert new.fits(200, 100) is None

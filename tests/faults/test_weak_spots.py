@@ -14,10 +14,11 @@ import pytest
 from anthill_sync import Store
 from anthill_sync.errors import AnthillError, PadLimitExceeded, PutFailed
 from anthill_sync.journal import Journal
+from anthill_sync.operation import Operation
 from tests.store_tools import StoreRig, permanent
 from tests.support import PATIENCE, Seen
 
-from .scenarios import CHUNK, LARGE, ONE_THREAD, PAD, SMALL, crash_at, noise
+from .scenarios import CHUNK, LARGE, ONE_THREAD, PAD, SMALL, crash_at, noise, stream
 
 
 def wait_until(ready: Callable[[], bool]) -> None:
@@ -152,7 +153,7 @@ def test_a_put_whose_source_fails_does_not_hold_up_one_that_shares_its_pad(tmp_p
 
 def test_a_pad_in_doubt_takes_no_other_image_from_a_put_planned_before(tmp_path: Path) -> None:
     """One put fails on a shared pad; another was planned into that pad before, and comes to it only now."""
-    rig = StoreRig(tmp_path / "home", None, upload_threads=4)
+    rig = StoreRig(tmp_path / "home", None, upload_threads=8)
     rig.store.put("other", SMALL)
     gate = rig.faulty.hold("write")
     slow = in_thread(lambda: rig.store.put("slow", LARGE))
@@ -177,4 +178,28 @@ def test_a_pad_in_doubt_takes_no_other_image_from_a_put_planned_before(tmp_path:
     rig.store.put("slow", LARGE)
     rig.store.put("fails", SMALL)
     assert (rig.store["slow"], rig.store["fails"], rig.store["other"]) == (LARGE, SMALL, SMALL)
+    rig.store.close()
+
+
+def test_a_chunk_found_to_be_sent_has_its_pad_asked_for_before_another_thread_can_queue_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the pad is taken first and asked for later, and one too many is reserved."""
+    rig = StoreRig(tmp_path / "home", None, upload_threads=1)
+    rig.store.put("other", SMALL)
+    rig.store.reserve(5)
+    gate, supply = rig.faulty.hold("write"), rig.session.allocator.supply
+    want, asked = supply.want, 0
+
+    def overtaken(operation: Operation, count: int) -> None:
+        nonlocal asked
+        asked += count
+        if asked == 4:  # the window is full of the first two; let them go, and the feeding thread find what is next
+            gate.open()
+            wait_until(lambda: operation.queued == 0)
+        want(operation, count)
+
+    monkeypatch.setattr(supply, "want", overtaken)
+    rig.store.put("k", stream(noise("five", 5 * CHUNK + 50)), max_pads=0)
+    assert asked == 5
     rig.store.close()
