@@ -7,6 +7,7 @@ import os
 import stat
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 from .errors import LocalIOError, PermissionRefused, SourceChanged, SourceNotFound
@@ -136,10 +137,8 @@ def open_source(source: object) -> Source:
     if isinstance(source, io.TextIOBase):
         raise TypeError("a text file is not a source: open it in binary mode ('rb')")
     if not hasattr(source, "read"):
-        try:
+        with suppress(TypeError):  # has no buffer: an iterable, perhaps
             return BytesSource(source)
-        except TypeError:
-            pass
         if not isinstance(source, Iterable):
             raise TypeError(f"{type(source).__name__} is not a source: pass bytes, a path, a binary file or an iterable of bytes")
     return StreamSource(source)
