@@ -218,7 +218,7 @@ class Journal:
             self._idle = False
             for ticket in batch:
                 ticket.freed = self._apply(ticket.records)
-            if self._end > max(CHECKPOINT_BYTES, 2 * self._snapshot_size):
+            if self._end > max(CHECKPOINT_BYTES, self._snapshot_size):
                 self.checkpoint()
             for ticket in batch:
                 ticket.done = True

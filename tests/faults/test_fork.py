@@ -149,6 +149,29 @@ def test_a_fork_while_the_lock_is_being_taken_does_not_keep_it(rig: StoreRig, mo
         os.waitpid(children[0], 0)
 
 
+def test_a_writer_that_is_killed_leaves_no_lock_with_the_processes_it_forked(rig: StoreRig) -> None:
+    ready, tell = os.pipe()
+    end, wait = os.pipe()
+    writer = os.fork()
+    if writer == 0:
+        os.close(wait)
+        with Store.open(rig.home) as store, store._session.mutating():
+            if os.fork() == 0:
+                os.write(tell, b"1")
+                os.read(end, 1)
+                os._exit(0)
+            signal.pause()
+    try:
+        assert os.read(ready, 1)
+        with pytest.raises(StoreLocked):
+            rig.store.put("m", SMALL)
+        os.kill(writer, signal.SIGKILL)
+        os.waitpid(writer, 0)
+        rig.store.put("m", SMALL)
+    finally:
+        os.close(wait)
+
+
 def test_a_forked_process_opens_its_own_store_while_a_put_runs(rig: StoreRig) -> None:
     gate = rig.faulty.hold("write")
     put = in_thread(lambda: rig.store.put("l", LARGE))
