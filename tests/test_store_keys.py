@@ -168,7 +168,9 @@ def test_a_pad_whose_reservation_failed_is_not_counted_as_ours(rig: StoreRig) ->
     with pytest.raises(Exception, match="the network says no"):
         rig.store.put("a", chunks_of(*range(8)))
     assert_numbers_add_up(rig)
-    assert rig.store.usage().pads.total == rig.store.usage().pads.reserved == rig.faulty.done["reserve"]
+    pads = rig.store.usage().pads
+    assert pads.total == rig.faulty.done["reserve"]
+    assert pads.reserved == pads.total - rig.faulty.done["write"]  # some may have been written before the failure
 
 
 def test_reserve_says_how_many_and_later_puts_use_them(rig: StoreRig) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from anthill_sync import Store, durable
+from anthill_sync import Store, lock
 from anthill_sync.errors import StoreLocked, UsedAfterFork
 from tests.store_tools import StoreRig
 from tests.support import PATIENCE
@@ -128,18 +128,19 @@ def test_a_fork_while_the_lock_is_being_taken_does_not_keep_it(rig: StoreRig, mo
     nobody closes there."""
     end, wait = os.pipe()
     children: list[int] = []
-    sign = durable.write_at
+    attempt = vars(lock)["_try"]
 
-    def fork_first(fd: int, data: bytes, offset: int) -> None:
-        if not children:
+    def fork_when_taken(fd: int) -> bool:
+        taken = bool(attempt(fd))
+        if taken and not children:
             children.append(os.fork())
             if children[-1] == 0:
                 os.close(wait)
                 os.read(end, 1)
                 os._exit(0)
-        sign(fd, data, offset)
+        return taken
 
-    monkeypatch.setattr(durable, "write_at", fork_first)
+    monkeypatch.setattr(lock, "_try", fork_when_taken)
     try:
         rig.store.put("l", SMALL)
         with Store.open(rig.home) as other:

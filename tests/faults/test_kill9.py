@@ -191,8 +191,7 @@ def plan(campaign: list[Job], wanted: int) -> Iterator[tuple[Job, int, str]]:
         yield job, 1, kind
     each = (wanted - len(kinds)) // len(campaign) + 1
     for job in campaign:
-        count = min(each, len(job.points))
-        yield from ((job, 1 + number * len(job.points) // count, "") for number in range(count))
+        yield from ((job, 1 + number * len(job.points) // each, "") for number in range(each))
 
 
 def point_is(point: str, wanted: str) -> bool:
