@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Iterator
 
-_LINES = pytest.StashKey[list[str]]()
+import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--long``: fault campaigns in full, minutes instead of seconds."""
-    parser.addoption("--long", action="store_true", default=False, help="run the fault campaigns in full (minutes)")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_LINES] = []
+    """``--long``: fault campaigns in full. ``--seed``: make one again. ``--report``: where they leave their figures."""
+    parser.addoption("--long", action="store_true", default=False, help="run the fault campaigns in full (hours)")
+    parser.addoption("--seed", type=int, default=None, help="the seed of every fault campaign")
+    parser.addoption("--report", default=None, metavar="FOLDER", help="leave the figures of the fault campaigns in FOLDER")
 
 
 @pytest.fixture
@@ -23,11 +21,21 @@ def long_run(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture
-def summary_line(request: pytest.FixtureRequest) -> list[str]:
+def summary_line(request: pytest.FixtureRequest) -> Iterator[list[str]]:
     """Lines appended here are shown at the end of the run."""
-    return request.config.stash[_LINES]
+    lines: list[str] = []
+    yield lines
+    request.node.user_properties += [("summary", line) for line in lines]
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for line in config.stash[_LINES]:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What campaigns have to say; with pytest-xdist too, since reports carry it."""
+    lines = {
+        str(text)
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for name, text in getattr(report, "user_properties", ())
+        if name == "summary"
+    }
+    for line in sorted(lines):
         terminalreporter.write_line(line)

@@ -1,0 +1,84 @@
+"""A campaign: many cases of one kind of fault, counted, with a seed that makes them again.
+
+``with campaign("power loss", short=2000, long=20000) as run:`` prints its seed, counts what was done, keeps on after a
+violation so that one run tells all, and fails at its end if there was one or if fewer cases were met than it promises.
+With ``--report FOLDER`` it leaves its figures there, from which ``scripts/reliability`` writes ``docs/reliability.rst``.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+MOST_VIOLATIONS = 20  # after so many the rest teaches nothing
+
+
+@dataclass
+class Campaign:
+    """``name``: the row of the report; several tests may add to one. ``goal``: how many cases there must be."""
+
+    name: str
+    part: str
+    goal: int
+    seed: int
+    long: bool
+    counts: Counter[str] = field(default_factory=Counter)  # cases by what was done
+    violations: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what else the report says
+    _begun: float = field(default_factory=time.monotonic)
+
+    def random(self, *part: object) -> random.Random:
+        """A random source that depends on the seed and ``part`` alone."""
+        return random.Random("/".join(map(str, (self.seed, *part))))
+
+    @property
+    def done(self) -> int:
+        return self.counts.total()
+
+    @contextmanager
+    def case(self, kind: str, what: object = "") -> Iterator[None]:
+        """One case; what it raises is a violation, told with ``what`` it was."""
+        try:
+            yield
+        except Exception as error:
+            self.violation(f"{kind} {what}: {type(error).__name__}: {error}", error)
+        self.counts[kind] += 1
+
+    def violation(self, text: str, cause: Exception | None = None) -> None:
+        """A promise was broken; ends the campaign when there are many."""
+        self.violations.append(text)
+        if len(self.violations) >= MOST_VIOLATIONS:
+            raise AssertionError(f"{len(self.violations)} violations, the last: {text}") from cause
+
+    def summary(self) -> str:
+        """One line for people."""
+        kinds = f" of {len(self.counts)} kinds" if len(self.counts) > 1 else ""
+        part = f" ({self.part})" if self.part else ""
+        return f"{self.name}{part}: {self.done} cases{kinds}, {len(self.violations)} violations, seed {self.seed}"
+
+    def figures(self) -> dict[str, object]:
+        """For the report."""
+        return {
+            "campaign": self.name,
+            "part": self.part,
+            "form": "long" if self.long else "short",
+            "seed": self.seed,
+            "goal": self.goal,
+            "cases": self.done,
+            "counts": dict(sorted(self.counts.items())),
+            "violations": self.violations,
+            "notes": self.notes,
+            "seconds": round(time.monotonic() - self._begun, 1),
+        }
+
+    def save(self, folder: Path) -> None:
+        """Leave the figures in ``folder``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"{self.name} {self.part}".strip().replace(" ", "-").replace("/", "-")
+        (folder / f"{name}.json").write_text(json.dumps(self.figures(), indent=1) + "\n", "utf-8")
