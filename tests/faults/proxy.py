@@ -10,6 +10,7 @@ Which fault meets which request is a function of the seed and the request's numb
 - ``late``: the answer waits until one more request was answered, or nobody else is there
 - ``drip``: the answer comes byte by byte
 - ``500``, ``429``, ``503``: said instead of asking the server
+- a name in ``Proxy.says``: those bytes instead of asking the server, then the end of the connection
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ class Proxy:
 
     upstream: str
     plan: Plan = nothing
+    retry_after: str = "0"  # what 429 and 503 ask for
+    says: dict[str, bytes] = field(default_factory=dict)  # fault -> a whole answer
     requests: int = 0
     met: Counter[str] = field(default_factory=Counter)  # faults that happened
     methods: Counter[str] = field(default_factory=Counter)
@@ -127,6 +130,11 @@ class Proxy:
         return "\r\n".join([*lines, "", ""]).encode("latin-1") + data
 
 
+def whole(body: bytes, status: str = "200 OK", *headers: str) -> bytes:
+    """An answer for ``says``."""
+    return "\r\n".join([f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", ""]).encode("latin-1") + body
+
+
 class _Handler(BaseHTTPRequestHandler):
     proxy: Proxy
     protocol_version = "HTTP/1.1"
@@ -162,6 +170,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._hang_up()
         elif fault in ("500", "429", "503"):
             self._say(fault)
+        elif fault in self.proxy.says:
+            self.wfile.write(self.proxy.says[fault])
+            self._hang_up()
         else:
             self._pass_on(fault, body)
 
@@ -183,7 +194,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(answer)
 
     def _say(self, status: str) -> None:
-        asks = "" if status == "500" else "Retry-After: 0\r\n"
+        asks = "" if status == "500" else f"Retry-After: {self.proxy.retry_after}\r\n"
         self.wfile.write(f"HTTP/1.1 {status} Said by the proxy\r\n{asks}Content-Length: 0\r\n\r\n".encode())
 
     def _hang_up(self) -> None:
