@@ -205,12 +205,13 @@ def clear_and_fill(store: Store, seed: int) -> Values:
 
 
 def abandoned(store: Store, seed: int) -> Values:
-    """An interrupted put is given up: the old value stays, its pads are free again."""
+    """An interrupted put is given up: the old value stays, its pads are free again and empty on the server too."""
     old, new = noise(seed, 3 * PAD), noise(seed + 1, 12 * PAD)
     store.put("k", old)
     interrupt(store, "k", new, 4)
     assert store.abandon() == ["k"]
     assert store.pending() == []
+    assert store.trim() == 0
     total = store.usage().pads.total
     store.put("l", new[: 4 * PAD])
     assert store.usage().pads.total == total
