@@ -11,7 +11,7 @@ import pytest
 
 from anthill_sync.server import TLS, PadServer
 from tests.cli_tools import Shell
-from tests.faults.proxy import Proxy, storm, whole
+from tests.faults.proxy import Proxy, nothing, storm, whole
 from tests.support.certificates import make_certificate
 from tests.support.servers import serve
 
@@ -31,8 +31,9 @@ NOT_OURS: dict[str, tuple[bytes, int, str]] = {
     "impossible facts": (status(server="me"), 76, "impossible facts"),
     "small pads": (status(pad_size=16 * 1024), 78, "--pad-size"),
     "too much": (whole(b" " * 100_000), 76, "more than"),
-    "busy": (whole(b"", "503 Service Unavailable", "Retry-After: 3"), 75, "patience"),
+    "busy": (whole(b"", "503 Service Unavailable", "Retry-After: 0"), 75, "patience"),
     "a proxy's failure": (whole(b"", "502 Bad Gateway"), 75, "502"),
+    "cut off": (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", 75, "cannot talk to"),
 }
 
 
@@ -42,8 +43,13 @@ def server(tmp_path: Path) -> Iterator[PadServer]:
         yield running
 
 
+@pytest.fixture(autouse=True)
+def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHILL_BACKOFF_BASE", "0")
+
+
 def check_refused(shell: Shell, url: str, code: int, words: str, *options: object) -> None:
-    """One line that names the URL, the right code, and no store; the same command works once all is well."""
+    """One line that says why, the right code, and no store."""
     result = shell("init", "--network", url, *options)
     assert result.code == code, result
     assert words in result.err
@@ -57,8 +63,10 @@ def test_init_names_what_is_wrong_with_the_server_and_makes_no_store(server: Pad
     said, code, words = NOT_OURS[kind]
     shell = Shell(tmp_path / "home")
     with Proxy(server.url, says={kind: said}) as proxy:
-        proxy.plan = storm(1, 1, kind)
+        proxy.plan = storm(1, 10**6, kind)
         check_refused(shell, proxy.url, code, words)
+        assert proxy.requests == (5 if code == 75 else 1)  # what may pass is asked again
+        proxy.plan = nothing
         shell.ok("init", "--network", proxy.url)
         shell.ok("put", "k", "-", stdin=b"v")
         assert shell.ok("get", "k").data == b"v"
