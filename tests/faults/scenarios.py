@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -20,6 +21,7 @@ CHUNK = 15 * 1024
 ONE_THREAD = {"reserve_threads": 1, "upload_threads": 1, "download_threads": 1, "backoff_base": 0}
 
 State = dict[str, bytes]
+T = TypeVar("T")
 Act = Callable[[Store], object]
 Interrupt = Callable[[Store, Path], object]
 
@@ -101,11 +103,11 @@ def crash_at(home: Path, act: Act, only: str, number: int) -> None:
         run(home, act)
 
 
-def run(home: Path, act: Act, **settings: object) -> None:
-    """``act`` in a store of its own; its threads have ended when this returns."""
+def run(home: Path, act: Callable[[Store], T], **settings: object) -> T:
+    """What ``act`` returns, in a store of its own; its threads have ended when this returns."""
     store = Store.open(home, settings={**ONE_THREAD, **settings})
     try:
-        act(store)
+        return act(store)
     finally:
         store.close()
         for executor in (store._session.pipeline.reservation._pool, store._session.pipeline.upload._pool):
