@@ -62,6 +62,16 @@ def selection(points: Iterable[Point], least: int, chance: Random) -> list[tuple
     return chosen[: max(least, len(counts))]
 
 
+def every(points: Iterable[Point]) -> list[tuple[str, int]]:
+    """All points as (name, number) of their operations."""
+    counts: Counter[str] = Counter()
+    chosen = []
+    for name in (point.names[0] for point in points):
+        counts[name] += 1
+        chosen.append((name, counts[name]))
+    return chosen
+
+
 Act = Callable[[Point], NoReturn]
 
 
