@@ -19,9 +19,10 @@ from typing import Any, NoReturn
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from anthill_sync import cli, journal, store
+from anthill_sync import cli, store
 from anthill_sync.networks import directory
 from tests.faults.points import Points, installed, kill
+from tests.faults.scenarios import always_checkpoint
 
 NEEDED = (store.Store, directory.DirectoryNetwork)  # imported by the first command otherwise, in every child anew
 Job = dict[str, Any]
@@ -30,7 +31,7 @@ Job = dict[str, Any]
 def child(job: Job, tell: int) -> NoReturn:
     """The command, with its points, or stopped until strace has come."""
     if job["checkpoints"]:
-        journal.CHECKPOINT_BYTES = 1
+        always_checkpoint(setattr)
     os.dup2(os.open(os.devnull, os.O_RDWR), 1)
     if job["strace"]:
         os.kill(os.getpid(), signal.SIGSTOP)

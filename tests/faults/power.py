@@ -22,12 +22,17 @@ from anthill_sync import durable
 @dataclass(frozen=True)
 class Survival:
     """What is found of what was not synced. ``writes``: the share of sectors that survive. ``sector``: its bytes; 0: all
-    unsynced bytes of a file share one fate. ``entries``: the share of the folders' changes that survive."""
+    unsynced bytes of a file share one fate. ``entries``: the share of the folders' changes that survive; None: the last
+    one of each folder alone."""
 
     name: str
     writes: float
     sector: int
-    entries: float
+    entries: float | None
+
+    def entry(self, chance: random.Random, last: bool) -> bool:
+        """Whether a folder's change survives."""
+        return last if self.entries is None else chance.random() < self.entries
 
 
 SURVIVALS = (
@@ -35,6 +40,7 @@ SURVIVALS = (
     Survival("writes kept, entries absent", 1.0, 0, 0.0),
     Survival("writes dropped, entries present", 0.0, 0, 1.0),
     Survival("writes dropped, entries absent", 0.0, 0, 0.0),
+    Survival("writes kept, the last entry present", 1.0, 0, None),
     Survival("writes torn at 512 bytes, entries present", 0.5, 512, 1.0),
     Survival("writes torn at 4096 bytes, entries present", 0.5, 4096, 1.0),
     Survival("writes torn at 512 bytes, entries absent", 0.5, 512, 0.0),
@@ -116,12 +122,17 @@ class Disk:
 
     # -- what is found
 
+    @property
+    def entangled(self) -> bool:
+        """More than one change of a folder is unsynced: their order matters."""
+        return any(len(changes) > 1 for changes in self._unsynced.values())
+
     def found(self, survival: Survival, chance: random.Random, target: Path) -> Path:
         """Build below ``target``, instead of ``root``, what may be found if power is lost now."""
         entries = dict(self._entries)
         for changes in self._unsynced.values():
-            for change in changes:
-                if chance.random() < survival.entries:
+            for number, change in enumerate(changes, 1):
+                if survival.entry(chance, number == len(changes)):
                     _settle(entries, change)
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(mode=0o700)

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from anthill_sync import Store, durable, journal
+from anthill_sync import Store, durable
 from anthill_sync.errors import AnthillError
 from anthill_sync.index import _APPLY
 
 from .conftest import Begin
 from .points import Crash, Point, Points, every, installed
-from .scenarios import PAD, SCENARIOS, Scenario, run
+from .scenarios import PAD, SCENARIOS, Scenario, always_checkpoint, run
 
 LEFT_OVER = 1  # an image that was adopted is sent once more, without the manifest that nobody published
 SHORT = 32  # points per scenario in the short form, spread evenly
@@ -70,7 +70,7 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prepare:
         run(template, lambda store: [store.put(key, value) for key, value in scenario.start.items()])
         run(template, lambda store: scenario.prepare(store, template))
         if scenario.checkpoints:
-            monkeypatch.setattr(journal, "CHECKPOINT_BYTES", 1)
+            always_checkpoint(monkeypatch.setattr)
         home = copy(template, tmp_path / "whole")
         with installed(Points()) as points:
             run(home, scenario.act, upload_threads=threads, reserve_threads=threads)

@@ -14,12 +14,12 @@ from random import Random
 
 import pytest
 
-from anthill_sync import Store, durable, journal
+from anthill_sync import Store, durable
 from anthill_sync.errors import NoStore
 
 from .conftest import Begin
 from .power import SURVIVALS, Recording, Survival, recording
-from .scenarios import LARGE, MANY, NEW, OLD, ONE_CHANGED, ONE_THREAD, PAD, SMALL, State, crash_at, noise
+from .scenarios import LARGE, MANY, NEW, OLD, ONE_CHANGED, ONE_THREAD, PAD, SMALL, State, always_checkpoint, crash_at, noise
 
 SHORT, LONG = 500, 5000  # states of each of the four parts
 PUT_AFTERWARDS = 4  # in every fourth state something is put
@@ -113,13 +113,16 @@ def record(home: Path, threads: int) -> tuple[Recording, list[Expected]]:
     return recorder.recording, [*expected, Expected(values, pads, None)]
 
 
-def moments(count: int, wanted: int, chance: Random) -> dict[int, list[Survival]]:
-    """``wanted`` states: at which moments, and what survives; each pair of both equally often, or once at most."""
-    pairs = [(moment, survival) for moment in range(count) for survival in SURVIVALS]
-    rounds, rest = divmod(wanted, len(pairs))
+def moments(recorded: Recording, wanted: int, chance: Random) -> dict[int, list[Survival]]:
+    """``wanted`` states: at which moments, and what survives. Half of them where the order of a folder's changes matters,
+    which is seldom."""
+    entangled = [moment for moment, (_, disk) in enumerate(recorded.disks()) if disk.entangled]
     chosen: defaultdict[int, list[Survival]] = defaultdict(list)
-    for moment, survival in [*pairs * rounds, *chance.sample(pairs, rest)]:
-        chosen[moment].append(survival)
+    for where, count in ((entangled, wanted // 2), (list(range(recorded.moments)), wanted - wanted // 2)):
+        pairs = [(moment, survival) for moment in where for survival in SURVIVALS]
+        rounds, rest = divmod(count, len(pairs))
+        for moment, survival in [*pairs * rounds, *chance.sample(pairs, rest)]:
+            chosen[moment].append(survival)
     return chosen
 
 
@@ -129,14 +132,14 @@ def test_power_loss_takes_nothing_back_that_was_acknowledged(
     threads: int, checkpoints: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, campaign: Begin
 ) -> None:
     if checkpoints:
-        monkeypatch.setattr(journal, "CHECKPOINT_BYTES", 1)
+        always_checkpoint(monkeypatch.setattr)
     Store.create(tmp_path / "home", pad_size=PAD).close()
     recorded, expected = record(tmp_path / "home", threads)
     monkeypatch.setattr(durable, "sync", lambda fd: None)  # what is found loses no power once more
     monkeypatch.setattr(durable, "sync_folder", lambda path: None)
     part = f"{threads} thread{'s'[: threads - 1]}{', a checkpoint after every line' if checkpoints else ''}"
     with campaign("power loss", part, short=SHORT, long=LONG) as run:
-        chosen, number = moments(recorded.moments, run.goal, run.random("moments")), 0
+        chosen, number = moments(recorded, run.goal, run.random("moments")), 0
         for moment, (step, disk) in enumerate(recorded.disks()):
             for survival in chosen[moment]:
                 number += 1
@@ -150,11 +153,11 @@ def test_power_loss_while_a_store_is_made_leaves_none_or_an_empty_one(tmp_path: 
     home.mkdir(mode=0o700)
     with recording(home) as recorder:
         Store.create(home, pad_size=PAD).close()
-    moments = recorder.recording.moments
+    states = len(SURVIVALS) * recorder.recording.moments
     opened = 0
-    with campaign("power loss", "making a store", short=2 * 9 * moments, long=20 * 9 * moments) as run:
+    with campaign("power loss", "making a store", short=2 * states, long=20 * states) as run:
         for moment, (_, disk) in enumerate(recorder.recording.disks()):
-            for survival in SURVIVALS * (run.goal // (9 * moments)):
+            for survival in SURVIVALS * (run.goal // states):
                 with run.case(survival.name, f"before operation {moment}"):
                     opened += opens_empty(disk.found(survival, run.random(moment, run.done), tmp_path / "found"))
     assert opened
