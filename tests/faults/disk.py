@@ -1,4 +1,4 @@
-"""A disk that fails: errors of the operating system at one file operation, and what is asked of it afterwards."""
+"""A disk that fails: an error of the operating system at one file operation, and writes that are short."""
 
 from __future__ import annotations
 
@@ -6,45 +6,47 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from .points import Point, Points, installed
 
 
 class FailingDisk(Points):
-    """At the ``at``-th point that is a file operation (all phases count) the operating system reports ``number``, once."""
+    """At the ``at``-th of the points of this name, all of them file operations, the operating system reports ``number``,
+    once."""
 
-    def __init__(self, at: int = 0, number: int = 0) -> None:
+    def __init__(self, name: str = "", at: int = 0, number: int = 0) -> None:
         super().__init__()
+        self.number = number
         self.files: list[Point] = []  # points passed that are file operations
-        self.unsynced: int | None = None  # inode of the file whose sync failed
-        self.repeated = 0  # syncs of that file that were asked for afterwards
-        self._fault, self._number = at, number
+        self.repeated = 0  # syncs of a file whose sync had failed
+        self._unsynced: int | None = None  # that file's inode
+        self._name, self._fault, self._passed = name, at, 0
 
     def _reach(self, point: Point, prepare: Callable[[], object] | None = None) -> None:
         if point.kind.startswith("network."):
             return
         with self._lock:
             self.files.append(point)
-            if len(self.files) != self._fault:
+            self._passed += point.is_a(self._name)
+            if self.hit is not None or self._passed != self._fault:
                 return
             self.hit = point
             if prepare is not None:
                 prepare()
-        raise OSError(self._number, os.strerror(self._number))
+        raise OSError(self.number, os.strerror(self.number))
 
     def by_descriptor(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
-        """Besides, count the syncs of each file."""
+        """Besides, watch the syncs."""
         inner = super().by_descriptor(name, real)
 
         def sync(fd: int) -> Any:
             inode = os.fstat(fd).st_ino
-            self.repeated += inode == self.unsynced
+            self.repeated += inode == self._unsynced
             try:
                 return inner(fd)
             except OSError:
-                self.unsynced = inode
+                self._unsynced = inode
                 raise
 
         return sync if name == "sync" else inner
@@ -65,33 +67,29 @@ class FailingDisk(Points):
 
 
 @contextmanager
-def failing(at: int = 0, number: int = 0) -> Iterator[FailingDisk]:
+def failing(name: str = "", at: int = 0, number: int = 0) -> Iterator[FailingDisk]:
     """Stores opened inside the ``with`` are on such a disk."""
-    disk = FailingDisk(at, number)
+    disk = FailingDisk(name, at, number)
     with installed(disk), disk.reading():
         yield disk
 
 
 class ShortWrites:
-    """``os`` as ``durable`` sees it, on a system that writes a few bytes only: at the ``at``-th write, or at all of them."""
+    """``os`` as ``durable`` sees it, on a system that never writes more than ``most`` bytes at once."""
 
-    def __init__(self, at: int = 0) -> None:
-        self.writes = 0
-        self._at = at
+    def __init__(self, most: int) -> None:
+        self.cut = 0  # writes that were made shorter
+        self._most = most
 
     def write(self, fd: int, data: memoryview) -> int:
-        return os.write(fd, self._cut(data, 1000))
+        return os.write(fd, self._shorter(data))
 
     def pwrite(self, fd: int, data: memoryview, offset: int) -> int:
-        return os.pwrite(fd, self._cut(data, 7), offset)
+        return os.pwrite(fd, self._shorter(data), offset)
 
-    def _cut(self, data: memoryview, most: int) -> memoryview:
-        self.writes += 1
-        return data[: min(most, max(1, len(data) // 2))] if self._at in (0, self.writes) else data
+    def _shorter(self, data: memoryview) -> memoryview:
+        self.cut += len(data) > self._most
+        return data[: self._most]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
-
-
-def inodes(folder: Path) -> dict[str, int]:
-    return {str(path): path.stat().st_ino for path in folder.rglob("*") if path.is_file()}
