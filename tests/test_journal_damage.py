@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from functools import lru_cache
 from itertools import pairwise
@@ -12,8 +14,10 @@ import pytest
 
 from anthill_sync import Store
 from anthill_sync.errors import (
+    AnthillError,
     IndexDamaged,
     LocalIOError,
+    PermissionRefused,
 )
 from anthill_sync.journal import JOURNAL_NAME, SNAPSHOT_NAME, Journal
 from anthill_sync.lines import first_line, load_snapshot, scan
@@ -213,3 +217,26 @@ def test_a_record_that_does_not_fit_the_index_is_damage(home: Path, opened: Call
     writer.release([])
     with pytest.raises(IndexDamaged, match="does not fit"):
         seen(home)
+
+
+# -- a disk that cannot be read
+
+
+@pytest.mark.parametrize(("number", "kind"), [(errno.EIO, LocalIOError), (errno.EACCES, PermissionRefused)])
+def test_a_journal_that_cannot_be_read_is_this_machines_error_and_the_next_look_begins_anew(
+    number: int, kind: type[AnthillError], home: Path, opened: Callable[[], Journal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, reader = opened(), opened()
+    writer.take(0)
+    reader.refresh()
+    writer.append([run_of(1)])
+
+    def failing(*arguments: object) -> bytes:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", failing)
+        with pytest.raises(kind, match=JOURNAL_NAME):
+            reader.refresh()
+    reader.refresh()
+    assert reader.index.run == 1
