@@ -7,48 +7,24 @@ file is put back as it was, and everything has to be there.
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
 
 import pytest
 
 from anthill_sync import durable, journal, keys
-from anthill_sync.config import read_config
 from anthill_sync.journal import JOURNAL_NAME, SNAPSHOT_NAME
-from anthill_sync.keys import read_key_file
 from anthill_sync.lines import load_snapshot, scan
 from tests.journal_tools import ends, expected
 
 from .campaign import Campaign
-from .damage import (
-    Act,
-    Damage,
-    Seen,
-    Subject,
-    a_bit_of_each_byte,
-    build,
-    cut,
-    do,
-    flipped,
-    go_on,
-    misplaced,
-    other,
-    some_act,
-    some_bits,
-    zeroed,
-)
+from .damage import Damage, a_bit_of_each_byte, cut, flipped, misplaced, other, some_bits, zeroed
+from .examine import ANOTHER, DAMAGED, WRONG_FORMAT, Examiner, Seen, Subject, build, go_on
 from .scenarios import State
-from .witness import Witness
 
 Begin = Callable[..., AbstractContextManager[Campaign]]
-
-DAMAGED, WRONG_FORMAT, AGAIN = 65, 78, 75
-MISSING = 66  # of a key that is to be removed or renamed, and was not there yet in an older state
-ANOTHER = 76  # the pads are not as an older state, or one that was made up, left them
 
 
 @pytest.fixture(autouse=True)
@@ -71,77 +47,6 @@ def built(folder: Path, monkeypatch: pytest.MonkeyPatch, passphrase: str | None 
         patch.setattr(journal, "CHECKPOINT_BYTES", 1)
         subject.do(lambda store: store.put("s2", b"checkpoint"), s2=b"checkpoint")
     return go_on(subject).finish()
-
-
-@dataclass
-class Examiner:
-    """Damages one subject again and again. ``codes``: exit codes that may come."""
-
-    run: Campaign
-    subject: Subject
-    codes: set[int]
-
-    def __post_init__(self) -> None:
-        key = read_key_file(self.subject.home / "key", self.subject.passphrase)
-        self.witness = Witness(key, read_config(self.subject.home).slot)
-
-    def examine(self, damages: Iterator[Damage], expect: Callable[[Damage, Seen], State | None]) -> None:
-        """``expect``: the values that there may be at most, when the store does not refuse; it also judges what was seen."""
-        for number, damage in enumerate(damages):
-            with self.run.case(f"{damage.name.split('/')[0]}: {damage.kind}", damage):
-                self._examine(damage, expect, self.run.random(damage.name, number))
-
-    def _examine(self, damage: Damage, expect: Callable[[Damage, Seen], State | None], chance: random.Random) -> None:
-        self.subject.lay(damage.name, damage.data)
-        damaged = {**self.subject.files, damage.name: damage.data}
-        try:
-            seen = self.subject.look(self.codes, self.subject.allowed())
-            possible = expect(damage, seen)
-            if seen.values is None:
-                self._assert_refused(chance)
-                assert self.subject.found() == {name: data for name, data in damaged.items() if data is not None}
-            else:
-                assert possible is not None, "the damage was not noticed"
-                assert seen.values.items() <= possible.items(), "a value of another state"
-                self._act(damage, seen.values, chance)
-        finally:
-            self.subject.restore(self.subject.found())
-
-    def _assert_refused(self, chance: random.Random) -> None:
-        act = some_act(self.subject.now, chance)
-        assert do(self.subject, act, self.witness, self.codes), f"{act.name} was not refused"
-
-    def _act(self, damage: Damage, values: State, chance: random.Random) -> None:
-        """Do something to a store that opened, and see what it did to the rest."""
-        act = some_act({**self.subject.now, **values}, chance)
-        code = do(self.subject, act, self.witness, self.codes | {MISSING, AGAIN})
-        self._assert_kept(values, act, code)
-        if not damage.name.startswith("index."):
-            self._assert_healed(damage, act)
-
-    def _assert_kept(self, before: State, act: Act, code: int) -> None:
-        """What could be read still can, and what was done is done."""
-        allowed = self.subject.allowed()
-        for key, value in act.aim.items():
-            if value is not None:
-                allowed.setdefault(key, set()).add(value)
-        after = self.subject.look(self.codes, allowed).values
-        assert after is not None, f"{act.name} made the store unreadable"
-        lost = [key for key, value in before.items() if key not in act.aim and after.get(key) != value]
-        assert not lost, f"{act.name} made {lost} unreadable"
-        if code == 0 and all(key in before for key in act.needs):
-            assert {key: after.get(key) for key in act.aim} == act.aim, f"{act.name} ended well and is not done"
-
-    def _assert_healed(self, damage: Damage, act: Act) -> None:
-        """With the file as it was, everything is as it was, but for what was done."""
-        if self.subject.found().get(damage.name) == damage.data:
-            self.subject.lay(damage.name, self.subject.files[damage.name])
-        allowed = self.subject.allowed()
-        allowed.update({key: {*allowed.get(key, ()), value} for key, value in act.aim.items() if value is not None})
-        found = self.subject.look(set(), allowed).values
-        assert found is not None
-        for key, value in self.subject.now.items():
-            assert key in act.aim or found.get(key) == value, f"{key} is lost after {act.name} on the damaged store"
 
 
 def file_damages(run: Campaign, subject: Subject, name: str) -> Iterator[Damage]:
@@ -171,16 +76,14 @@ def journal_damages(run: Campaign, data: bytes, first: int) -> Iterator[Damage]:
 
 def test_a_damaged_key_is_the_key_or_no_key(subject: Subject, campaign: Begin) -> None:
     with campaign("damage", "key", short=180, long=700) as run:
-        examiner = Examiner(run, subject, {DAMAGED, WRONG_FORMAT})
-        examiner.examine(file_damages(run, subject, "key"), lambda damage, seen: subject.now)
+        Examiner(run, subject, {DAMAGED, WRONG_FORMAT}).examine(file_damages(run, subject, "key"))
 
 
 def test_a_damaged_wrapped_key_is_the_key_or_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, campaign: Begin) -> None:
     monkeypatch.setattr(keys, "_SCRYPT", (4, 8, 1))  # what is damaged does not depend on how dear a guess is
     subject = built(tmp_path, monkeypatch, "forty-two ants")
     with campaign("damage", "wrapped key", short=300, long=1500) as run:
-        examiner = Examiner(run, subject, {DAMAGED, WRONG_FORMAT})
-        examiner.examine(file_damages(run, subject, "key"), lambda damage, seen: subject.now)
+        Examiner(run, subject, {DAMAGED, WRONG_FORMAT}).examine(file_damages(run, subject, "key"))
 
 
 # -- the configuration
@@ -188,8 +91,7 @@ def test_a_damaged_wrapped_key_is_the_key_or_no_key(tmp_path: Path, monkeypatch:
 
 def test_a_damaged_configuration_is_noticed_whatever_it_would_mean(subject: Subject, campaign: Begin) -> None:
     with campaign("damage", "configuration", short=1000, long=4500) as run:
-        examiner = Examiner(run, subject, {DAMAGED, WRONG_FORMAT})
-        examiner.examine(file_damages(run, subject, "config.json"), lambda damage, seen: subject.now)
+        Examiner(run, subject, {DAMAGED, WRONG_FORMAT}).examine(file_damages(run, subject, "config.json"))
 
 
 # -- the index
@@ -229,7 +131,8 @@ def test_a_damaged_journal_is_noticed_below_the_synced_offset_and_a_torn_tail_ab
     first = 0 if end == "closed" else ends(data)[-5]  # what comes before is the same
 
     def expect(damage: Damage, seen: Seen) -> State | None:
-        state = None if damage.data is None else expected(damage.data, known, original)
+        changed = damage.files[JOURNAL_NAME]
+        state = None if changed is None else expected(changed, known, original)
         assert (seen.values is None) == (state is None), f"the store says {seen.code}"
         assert seen.code in (0, DAMAGED)
         if damage.kind == "flipped bit" and int(str(damage.where).split()[1].strip(",")) < last:
@@ -247,7 +150,7 @@ def test_a_damaged_pad_is_noticed_and_spoils_nothing_else(subject: Subject, camp
     with campaign("damage", "pads", short=800, long=9000) as run:
         examiner = Examiner(run, subject, {DAMAGED, WRONG_FORMAT, ANOTHER})
         for name in sorted(name for name in subject.files if name.startswith("pads/")):
-            examiner.examine(pad_damages(run, subject, name), lambda damage, seen: subject.now)
+            examiner.examine(pad_damages(run, subject, name))
 
 
 def pad_damages(run: Campaign, subject: Subject, name: str) -> Iterator[Damage]:
