@@ -51,7 +51,7 @@ def create(
         create_files(home)
     except OSError as error:
         raise NoRoom(f"{home}: {error.strerror}") from error
-    write_config(home, Config(**{**vars(config), "facts": facts}))
+    write_config(home, Config(**{**vars(config), "facts": facts, "store": key.store_id(slot).hex()}))
 
 
 def _key(path: Path, passphrase: str | None) -> tuple[MasterKey, bool]:

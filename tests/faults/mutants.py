@@ -114,7 +114,7 @@ WATCHERS: dict[str, list[str]] = {
     "composing: len(batch": ["tests/test_composing.py"],
     "composing: upload": ["tests/test_store_sources.py"],
     "config": ["tests/test_config.py", "tests/test_cli_state.py"],
-    "creating": ["tests/test_config.py", "tests/test_cli_state.py"],
+    "creating": ["tests/test_creating.py", "tests/test_cli_state.py"],
     "durable": [
         "tests/test_journal_checkpoints.py",
         "tests/test_networks_directory_faults.py",
