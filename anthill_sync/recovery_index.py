@@ -69,6 +69,7 @@ class _Rebuilder:
         self._wanted: dict[str, int] = {}  # key -> newest version that should be there
         self._dead: set[int] = set()  # pads with manifests of keys that are gone
         self._lacking: set[int] = set()  # pads without the manifest that a value needs
+        self._outdated = not witness.sound or any(self._is_newer(pad) for pad in range(found.pads))
 
     def result(self) -> Rebuilt:
         self._want(self._witness.later.published)
@@ -99,16 +100,21 @@ class _Rebuilder:
 
     def _may_live(self, key: str, pad: int, version: int) -> bool:
         """False for a manifest whose value was replaced, removed, renamed or given up, as far as anybody knows."""
-        value, pending = self._base.values.get(key), self._base.pending_uploads.get(key)
+        value = self._base.values.get(key)
         if self._witness.removed(key, version):
             return False
         if value is not None and (value.manifest_pad, value.version) == (pad, version):
             return True
-        if pending is not None and pending.manifest is not None and pending.manifest[:2] == (pad, version):
-            return not self._witness.sound  # else it waits for its publication
+        if self._waits(key, pad, version):
+            return self._outdated  # else it goes on waiting
         if (pad, version) in self._base.stale.get(key, ()):
             return False
         return self._is_unknown(pad) or self._is_newer(pad)
+
+    def _waits(self, key: str, pad: int, version: int) -> bool:
+        """True for the manifest of an interrupted put of the base."""
+        pending = self._base.pending_uploads.get(key)
+        return pending is not None and pending.manifest is not None and pending.manifest[:2] == (pad, version)
 
     def _is_unknown(self, pad: int) -> bool:
         """True for a pad of whose images the base never knew what they hold."""
@@ -129,7 +135,8 @@ class _Rebuilder:
             if version >= self._wanted.get(key, 0):
                 self._wanted.pop(key, None)
             return
-        self._want({key: version})
+        if not self._waits(key, pad, version):
+            self._want({key: version})
         value = self._assemble(manifest, pad)
         if value is None:
             return
