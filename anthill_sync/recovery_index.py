@@ -108,13 +108,20 @@ class _Rebuilder:
         if self._waits(key, pad, version):
             return self._outdated  # else it goes on waiting
         if (pad, version) in self._base.stale.get(key, ()):
-            return False
+            return self._was_left_out(key, pad, version)
         return self._is_unknown(pad) or self._is_newer(pad)
 
     def _waits(self, key: str, pad: int, version: int) -> bool:
         """True for the manifest of an interrupted put of the base."""
         pending = self._base.pending_uploads.get(key)
         return pending is not None and pending.manifest is not None and pending.manifest[:2] == (pad, version)
+
+    def _was_left_out(self, key: str, pad: int, version: int) -> bool:
+        """True for a manifest that an earlier recovery found incomplete: newer than the value, and yet never meant to leave
+        the network. Its blocks may have come back."""
+        if not self._rewrites or key in self._base.pending_uploads or pad in self._base.to_rewrite:
+            return False
+        return key not in self._base.values or version > self._base.values[key].version
 
     def _is_unknown(self, pad: int) -> bool:
         """True for a pad of whose images the base never knew what they hold."""
