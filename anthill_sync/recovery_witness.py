@@ -113,21 +113,35 @@ class Witness:
 def read_witness(home: Path, pad_size: int) -> Witness:
     """Read the index's files, changing nothing. ``UnknownFormat`` of a newer program's index is raised."""
     try:
-        index = _load(home, pad_size)
+        index = _load(home)
+        witness = Witness(index, run=index.run, sequence=index.sequence)
     except IndexDamaged as error:
-        return _salvaged(home, str(error))
-    return Witness(index, run=index.run, sequence=index.sequence)
+        witness = _salvaged(home, str(error))
+    try:
+        map_of(witness.base, pad_size, WHOLE_PAD)
+    except IndexDamaged as error:
+        return _distrusted(witness, witness.damage or str(error))
+    return witness
 
 
-def _load(home: Path, pad_size: int) -> MasterIndex:
-    """The index as any opening of the store finds it, and free of contradictions."""
+def _load(home: Path) -> MasterIndex:
+    """The index as any opening of the store finds it."""
     journal = Journal(home)
     try:
         journal.refresh()
     finally:
         journal.close()
-    map_of(journal.index, pad_size, WHOLE_PAD)
     return journal.index
+
+
+def _distrusted(witness: Witness, damage: str) -> Witness:
+    """Without the values of an index that contradicts itself: the pads tell them. What it knows to be dead stays so."""
+    index, later = witness.base, witness.later
+    later.given_up.update((key, version) for key, places in index.stale.items() for _, version in places)
+    for pad in range(index.pads):
+        later.counters[pad] = witness.counter(pad)
+    hints = dict(index.values)
+    return Witness(MasterIndex(), damage, later, hints, witness.run, witness.sequence)
 
 
 def _salvaged(home: Path, damage: str) -> Witness:

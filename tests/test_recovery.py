@@ -148,9 +148,7 @@ def _image_of(rig: StoreRig) -> Any:
 
     buffer = memoryview(bytearray(4096))
     address = rig.address(FRESH_WINDOW + 1)
-    length = finish_image(
-        rig.sealer, address, buffer, counter=3, end=HEADER_SIZE, run_id=bytes(16), entries=[], manifests=[]
-    )
+    length = finish_image(rig.sealer, address, buffer, counter=3, end=HEADER_SIZE, run_id=bytes(16), entries=[], manifests=[])
     return Image(buffer[:length], 3, image_digest(buffer[:length]))
 
 
@@ -495,7 +493,7 @@ def test_other_chunks_than_the_configuration_says_are_an_error(rig: StoreRig) ->
     path.write_text(path.read_text().replace(f'"chunk_size": {CHUNK}', f'"chunk_size": {CHUNK - 1}'))
     rig.config = type(rig.config)(**{**vars(rig.config), "chunk_size": CHUNK - 1})
     rig.open()
-    with pytest.raises(Damaged, match="config.json"):
+    with pytest.raises(Damaged, match="move it away"):
         recovered(rig)
     rig.store.close()
 
