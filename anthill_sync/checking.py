@@ -142,9 +142,9 @@ def _wrong(session: Session, index: MasterIndex, memory_map: MemoryMap, pad: int
 
 
 def image_problem(session: Session, index: MasterIndex, kind: int, pad: int) -> str:
-    """Whether the image of a written pad is the one that was sent. A full chunk's is not read again: its block proves it."""
+    """Whether the image of a shared pad, which is read whole before it is written again, is the one that was sent."""
     digest = index.digest(pad)
-    if kind == Kind.FULL or digest == UNKNOWN_DIGEST:
+    if kind != Kind.SHARED or digest == UNKNOWN_DIGEST:
         return ""
     if image_digest(session.pads.read_image(pad)[0]) == digest:
         return ""

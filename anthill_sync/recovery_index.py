@@ -99,7 +99,7 @@ class _Rebuilder:
                 yield value.version, value.manifest_pad, _raw_manifest(key, value), True
 
     def _may_live(self, key: str, pad: int, version: int) -> bool:
-        """False for a manifest whose value was replaced, removed, renamed or given up, as far as anybody knows."""
+        """False for a manifest whose value was removed, renamed or given up, as far as anybody knows."""
         value = self._base.values.get(key)
         if self._witness.removed(key, version):
             return False
@@ -107,21 +107,22 @@ class _Rebuilder:
             return True
         if self._waits(key, pad, version):
             return self._outdated  # else it goes on waiting
-        if (pad, version) in self._base.stale.get(key, ()):
-            return self._was_left_out(key, pad, version)
-        return self._is_unknown(pad) or self._is_newer(pad)
+        known_dead = (pad, version) in self._base.stale.get(key, ())
+        if not known_dead and (self._is_unknown(pad) or self._is_newer(pad)):
+            return True
+        if value is not None and version < value.version:
+            return pad not in self._base.to_rewrite  # replaced: it serves where the newer one is not whole
+        return known_dead and self._was_left_out(key, pad)
 
     def _waits(self, key: str, pad: int, version: int) -> bool:
         """True for the manifest of an interrupted put of the base."""
         pending = self._base.pending_uploads.get(key)
         return pending is not None and pending.manifest is not None and pending.manifest[:2] == (pad, version)
 
-    def _was_left_out(self, key: str, pad: int, version: int) -> bool:
-        """True for a manifest that an earlier recovery found incomplete: newer than the value, and yet never meant to leave
-        the network. Its blocks may have come back."""
-        if not self._rewrites or key in self._base.pending_uploads or pad in self._base.to_rewrite:
-            return False
-        return key not in self._base.values or version > self._base.values[key].version
+    def _was_left_out(self, key: str, pad: int) -> bool:
+        """True for a manifest newer than the value that is nevertheless not meant to leave the network: an earlier recovery
+        found it incomplete. Its blocks may have come back."""
+        return self._rewrites and key not in self._base.pending_uploads and pad not in self._base.to_rewrite
 
     def _is_unknown(self, pad: int) -> bool:
         """True for a pad of whose images the base never knew what they hold."""

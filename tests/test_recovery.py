@@ -376,10 +376,12 @@ def test_pads_rolled_back_are_listed_and_what_they_hold_counts(rig: StoreRig) ->
     raw.pads[rig.address(shared)] = old
     report = recovered(rig)
     assert report.rolled_back_pads == (shared,)
-    assert report.lost == ("a",)  # what the index says is gone, and what is there was dead
-    assert rig.store.get("b") is None
-    rig.store["a"] = b"3"
-    rig.assert_sound(a=b"3")
+    assert (report.keys, report.older) == (("a",), ("a",))
+    assert rig.store["a"] == b"1", "the only version that is there"
+    assert rig.store.get("b") is None, "a removed key never comes back"
+    rig.store["c"] = b"3"
+    assert not rig.manifests()["b"]
+    rig.assert_sound(a=b"1", c=b"3")
 
 
 def test_a_pad_that_does_not_open_takes_nothing_and_hinders_nobody(rig: StoreRig) -> None:
