@@ -121,6 +121,9 @@ WATCHERS: dict[str, list[str]] = {
         "tests/faults/test_power_loss.py",
     ],
     "download": ["tests/test_config.py"],
+    "durable: link(path": ["tests/test_recovery.py", "tests/test_recovery_damage.py"],
+    "durable: os.link": ["tests/test_recovery.py", "tests/test_recovery_damage.py"],
+    "durable: sync_folder(path.parent) in keep": ["tests/test_recovery_damage.py", "tests/faults/test_power_loss.py"],
     "journal": [
         "tests/test_journal.py",
         "tests/test_journal_checkpoints.py",
