@@ -68,7 +68,7 @@ class FailingDisk(Points):
         names = ("fsync", "fdatasync", "pread")
         real = {name: getattr(os, name) for name in names if hasattr(os, name)}
 
-        def pread(fd: int, *more: Any) -> bytes:
+        def pread(fd: int, *more: Any) -> Any:
             return self.around("read", partial(real["pread"], fd, *more))
 
         for name, function in real.items():
