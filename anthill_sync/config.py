@@ -52,16 +52,23 @@ def default_home(environ: Mapping[str, str] | None = None) -> tuple[Path, str]:
     environ = os.environ if environ is None else environ
     if environ.get("ANTHILL_HOME"):
         return Path(environ["ANTHILL_HOME"]).absolute(), "$ANTHILL_HOME says so"
-    from platformdirs import user_data_path
-
-    return user_data_path("anthill"), "it is the default; --home or $ANTHILL_HOME names another"
+    return _user_folder("anthill", "--home or $ANTHILL_HOME"), "it is the default; --home or $ANTHILL_HOME names another"
 
 
 def default_server_folder() -> Path:
     """Where a pad server keeps its pads when nothing names another place."""
+    return _user_folder("anthill-server", "--data")
+
+
+def _user_folder(name: str, otherwise: str) -> Path:
     from platformdirs import user_data_path
 
-    return user_data_path("anthill-server")
+    try:
+        return user_data_path(name)
+    except RuntimeError as error:  # a container's user that is in no list, for one
+        raise ConfigurationError(
+            f"this user has no home directory and $HOME is not set; name a directory with {otherwise}"
+        ) from error
 
 
 def read_config(home: Path, why: str = "it was named") -> Config:

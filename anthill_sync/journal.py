@@ -236,7 +236,7 @@ class Journal:
     def _commit(self, batch: list[Ticket]) -> None:
         try:
             if self.failure is not None:
-                raise StoreClosed(f"the store closed itself: {self.failure}")
+                raise StoreClosed(f"the store closed itself: {self.failure}", self.failure)
             if not self._lock.held or self._append_fd is None:
                 raise StoreClosed("the store is closed")
             self._write_line([record for ticket in batch for record in ticket.records], sync=True)
