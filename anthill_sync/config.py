@@ -143,6 +143,13 @@ def check_home(home: Path) -> None:
 
 def prepare_home(home: Path) -> None:
     """Create the home (0700) for a new store; one that holds a store already is refused."""
+    make_home(home)
+    if (home / CONFIG_NAME).exists():
+        raise NoRoom(f"{home} holds a store already; choose another --home")
+
+
+def make_home(home: Path) -> None:
+    """Create the home (0700), or find it private."""
     try:
         home.parent.mkdir(parents=True, exist_ok=True)
         durable.make_folder(home)
@@ -153,5 +160,3 @@ def prepare_home(home: Path) -> None:
         raise PermissionRefused(f"{home}: {error.strerror}") from error
     except OSError as error:
         raise NoRoom(f"{home}: {error.strerror}") from error
-    if (home / CONFIG_NAME).exists():
-        raise NoRoom(f"{home} holds a store already; choose another --home")

@@ -45,7 +45,7 @@ def create(
     )
     prepare_network(url, base=home)
     key, fresh = _key(config.key_path(home), passphrase)
-    facts = _probe(home, config, key, resolved, check_empty=not fresh)
+    facts = probe(home, config, key, resolved, check_empty=not fresh)
     try:
         check_flock(home / LOCK_NAME)
         create_files(home)
@@ -78,7 +78,8 @@ def connect(home: Path, config: Config, settings: Settings) -> Network:
     return open_retrying(opens, settings)
 
 
-def _probe(home: Path, config: Config, key: MasterKey, settings: Settings, *, check_empty: bool) -> dict[str, Any]:
+def probe(home: Path, config: Config, key: MasterKey, settings: Settings, *, check_empty: bool) -> dict[str, Any]:
+    """The network's facts; ``check_empty``: refuse it when the key has pads there."""
     network = connect(home, config, settings)
     try:
         if network.properties.pad_size < config.pad_size:

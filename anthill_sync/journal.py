@@ -184,6 +184,23 @@ class Journal:
             raise
         return changed
 
+    def seize(self, wait: float) -> None:
+        """Hold the lock without looking at the index, which may be damaged: to ``replace`` it, then ``give_up``."""
+        self._lock.acquire(wait)
+
+    def replace(self, index: MasterIndex) -> list[Path]:
+        """Put ``index``, of a higher sequence, in place of the files; these stay beside, under the names returned. A crash
+        leaves the old files, or the new snapshot and a journal whose sequences it has."""
+        try:
+            with self.index_lock:  # no reader of this process may load the old files in between
+                names = [path for path in (self._home / SNAPSHOT_NAME, self._path) if path.exists()]
+                kept = [durable.keep(path) for path in names]
+                self.index = index
+                self.checkpoint()
+                return kept
+        except OSError as error:
+            raise self._fail(error) from error
+
     def release(self, in_doubt: list[int]) -> None:
         """Stop being the writer, once no line is being written. ``in_doubt``: pads with an unanswered attempt. The line
         is not synced: losing it costs the next writer one checkpoint."""

@@ -10,12 +10,15 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
-from .settings import Settings
+from .networks.base import Call, calling
+from .settings import DOWNLOAD_WINDOW, Settings
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -83,6 +86,31 @@ class Pipeline:
     def download(self, function: Callable[[], T]) -> Future[T]:
         """Run ``function`` in the download pool."""
         return self._download.submit(function)
+
+    def ahead(self, items: Iterable[S], run: Callable[[S], T]) -> Iterator[T]:
+        """``run(item)`` for every item, perhaps endlessly many, in the download pool, ``DOWNLOAD_WINDOW`` of them ahead of
+        the caller, who gets the results in order."""
+        call = Call(threading.Event(), lambda *_: None)
+        running: deque[Future[T]] = deque()
+        try:
+            for item in items:
+                if len(running) == DOWNLOAD_WINDOW:
+                    yield running.popleft().result()
+                running.append(self._submit(item, run, call))
+            while running:
+                yield running.popleft().result()
+        finally:
+            call.stop.set()
+            for future in running:
+                if not future.cancel():
+                    future.exception()
+
+    def _submit(self, item: S, run: Callable[[S], T], call: Call) -> Future[T]:
+        def called() -> T:
+            with calling(call):
+                return run(item)
+
+        return self.download(called)
 
     def close(self) -> None:
         """Start nothing more; safe to repeat."""

@@ -7,7 +7,7 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from enum import IntEnum
 from typing import Any
 
@@ -231,6 +231,39 @@ class Upload:
         inline = None if self.uses_pending() else self.inline
         head = ["publish", self.key, self.size, self.version, self.modified, self.attributes, pad]
         return [*head, inline, self.carried(), len(self.origins)]
+
+
+class Move(Upload):
+    """A published value whose chunks on the pads ``away`` are sealed anew and go elsewhere; all others stay."""
+
+    def __init__(
+        self, operation: Operation, key: str, data_id: bytes, value: Value, *, version: int, chunk_size: int, away: Container[int]
+    ) -> None:
+        super().__init__(
+            operation,
+            key,
+            data_id,
+            version=version,
+            size=value.size,
+            chunk_size=chunk_size,
+            attributes=value.attributes,
+            old=value,
+            pending=None,
+        )
+        self._value, self._away = value, away
+
+    def plan(self, total: int) -> None:
+        for chunk, block in self._value.range(0, total):
+            if block.pad not in self._away:
+                self.origins[chunk] = Origin.CARRIED
+            elif self.chunk_length(chunk) == self.chunk_size:
+                self.sends.append(chunk)
+        self.unread += len(self.sends)
+        self.remaining += len(self.sends)
+
+    def same_as_old(self) -> bool:
+        """At least its manifest has to be written anew."""
+        return False
 
 
 class Rename(Upload):

@@ -22,7 +22,7 @@ PACKAGE = ROOT / "anthill_sync"
 PATIENCE = 240  # seconds that watchers get; a mutant that hangs is noticed too
 
 SYNCS = {"sync", "sync_folder", "fsync", "fdatasync", "flush_folder"}
-RENAMES = {"rename", "replace_file"}
+RENAMES = {"rename", "replace_file", "link", "keep"}
 LOCKS = {"flock"}
 COMPARISONS = re.compile("compare|check_unchanged|_check_|check_flock|check_seal")
 DAMAGE = re.compile(
@@ -120,6 +120,10 @@ WATCHERS: dict[str, list[str]] = {
         "tests/test_networks_directory_faults.py",
         "tests/faults/test_power_loss.py",
     ],
+    "download": ["tests/test_config.py"],
+    "durable: link(path": ["tests/test_recovery.py", "tests/test_recovery_damage.py"],
+    "durable: os.link": ["tests/test_recovery.py", "tests/test_recovery_damage.py"],
+    "durable: sync_folder(path.parent) in keep": ["tests/test_recovery_damage.py", "tests/faults/test_power_loss.py"],
     "journal": [
         "tests/test_journal.py",
         "tests/test_journal_checkpoints.py",
@@ -138,6 +142,7 @@ WATCHERS: dict[str, list[str]] = {
     "networks/transport": ["tests/test_networks_http.py"],
     "putting": ["tests/test_store_values.py", "tests/test_store_keys.py"],
     "reader": ["tests/test_store_check.py"],
+    "recovery": ["tests/test_recovery.py", "tests/test_recovery_damage.py"],
     "server_archive": ["tests/test_server_api.py"],
     "session": ["tests/test_store_closing.py", "tests/faults/test_fork.py"],
     "takeover": ["tests/test_takeover.py", "tests/faults/test_weak_spots.py", "tests/faults/test_races.py"],
