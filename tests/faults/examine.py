@@ -185,6 +185,7 @@ class Act:
 def some_act(now: State, chance: random.Random) -> Act:
     """A put, mostly; and what else writes."""
     new, key = chance.randbytes(CHUNK + 300), chance.choice(sorted(now))
+    moved = f"{key}-moved"
     few = {"many/1": chance.randbytes(50), "many/2": chance.randbytes(500)}
     return chance.choice(
         [
@@ -193,7 +194,7 @@ def some_act(now: State, chance: random.Random) -> Act:
             Act("overwrite", lambda store: store.put(key, new), {key: new}),
             Act("put many", lambda store: store.put_many(few), {**few}),
             Act("remove", lambda store: store.delete(key), {key: None}),
-            Act("rename", lambda store: store.rename(key, "moved"), {key: None, "moved": now[key]}, (key,)),
+            Act("rename", lambda store: store.rename(key, moved, force=True), {key: None, moved: now[key]}, (key,)),
             Act("trim", lambda store: store.trim(), {}),
             Act("abandon", lambda store: store.abandon(), {}),
         ]

@@ -131,7 +131,12 @@ WATCHERS: dict[str, list[str]] = {
         "tests/faults/test_power_loss.py",
     ],
     "lock": ["tests/test_lock.py", "tests/faults/test_fork.py"],
-    "networks/directory": ["tests/test_networks_directory.py", "tests/test_networks_directory_faults.py", *CONTRACT],
+    "networks/directory": [
+        "tests/test_networks_directory.py",
+        "tests/test_networks_directory_faults.py",
+        "tests/test_networks_directory_writers.py",
+        *CONTRACT,
+    ],
     "networks/http": ["tests/test_networks_http.py", *CONTRACT],
     "networks/memory": CONTRACT,
     "networks/transport": ["tests/test_networks_http.py"],
