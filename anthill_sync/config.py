@@ -16,6 +16,7 @@ from .settings import parse_setting
 FORMAT = 1
 CONFIG_NAME = "config.json"
 KEY_NAME = "key"
+MEND = "'anthill recover --network URL --key-file FILE' makes it anew"
 EMBEDDED_NETWORK = "dir:pads"  # inside the home, and relative to it, so that the home can be moved
 
 
@@ -66,7 +67,7 @@ def read_config(home: Path, why: str = "it was named") -> Config:
     except OSError as error:
         raise LocalIOError(f"{path}: {error.strerror}") from error
     except ValueError as error:
-        raise IndexDamaged(f"{path}: damaged ({error})") from error
+        raise IndexDamaged(f"{path}: damaged ({error}); {MEND}") from error
     return _parse(fields, path)
 
 
@@ -80,7 +81,7 @@ def _parse(fields: Any, path: Path) -> Config:
         if not sane or not isinstance(config.settings, dict):
             raise ValueError("a field has an impossible value")
     except (AttributeError, TypeError, ValueError) as error:
-        raise IndexDamaged(f"{path}: damaged ({error})") from error
+        raise IndexDamaged(f"{path}: damaged ({error}); {MEND}") from error
     return config
 
 
