@@ -190,9 +190,10 @@ def test_killed_before_the_configuration_it_is_finished_by_running_it_again(
     def killed(home: Path, config: object) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr("anthill_sync.recovery_home.write_config", killed)
-        Store.recover(tmp_path / "new", network=url, key_file=key)
+        with pytest.raises(KeyboardInterrupt):
+            Store.recover(tmp_path / "new", network=url, key_file=key)
     with pytest.raises(ConfigurationError):
         Store.open(tmp_path / "new")
     Store.recover(tmp_path / "new", network=url, key_file=key)

@@ -166,6 +166,10 @@ class Recorder:
         self._names[target] = self._names.pop(source)
         self._disk.change(Change(target, self._names[target], gone=source))
 
+    def link(self, result: None, source: Path, target: Path) -> None:
+        self._names[target] = self._names[source]
+        self._disk.change(Change(target, self._names[target]))
+
     def remove(self, result: None, path: Path) -> None:
         if self._names.pop(path, None) is not None:
             self._disk.change(Change(path, None))
@@ -181,7 +185,7 @@ class Recorder:
 def recording(root: Path) -> Iterator[Recorder]:
     """Everything durable done below ``root`` inside the ``with`` is recorded."""
     recorder = Recorder(root)
-    names = ("open_new", "open_append", "write_all", "sync", "rename", "remove", "sync_folder")
+    names = ("open_new", "open_append", "write_all", "sync", "rename", "link", "remove", "sync_folder")
     real = {name: getattr(durable, name) for name in names}
     make_folder = durable.make_folder
 
