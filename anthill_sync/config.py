@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 CONFIG_NAME = "config.json"
 KEY_NAME = "key"
+MEND = "'anthill recover --network URL --key-file FILE' makes it anew"
 EMBEDDED_NETWORK = "dir:pads"  # inside the home, and relative to it, so that the home can be moved
 
 
@@ -84,7 +85,7 @@ def read_config(home: Path, why: str = "it was named") -> Config:
     except OSError as error:
         raise LocalIOError(f"{path}: {error.strerror}") from error
     except ValueError as error:
-        raise IndexDamaged(f"{path}: damaged ({error})") from error
+        raise IndexDamaged(f"{path}: damaged ({error}); {MEND}") from error
     return _parse(fields, path)
 
 
@@ -97,7 +98,7 @@ def _parse(fields: Any, path: Path) -> Config:
         config = Config(**fields)
         _check_fields(config)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise IndexDamaged(f"{path}: damaged ({error}); restore it from your copy") from error
+        raise IndexDamaged(f"{path}: damaged ({error}); {MEND}") from error
     return config
 
 

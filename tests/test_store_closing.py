@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from anthill_sync import durable
+from anthill_sync import durable, operation
 from anthill_sync.errors import (
     AnthillError,
     Interrupted,
@@ -19,7 +19,7 @@ from anthill_sync.errors import (
     PutFailed,
     StoreClosed,
 )
-from tests.store_tools import StoreRig, chunks_of, wait_until
+from tests.store_tools import StoreRig, chunks_of, permanent, wait_until
 from tests.support import PATIENCE, fail_durable
 
 pytest_plugins = ["tests.store_fixtures"]
@@ -166,3 +166,22 @@ def test_a_worker_that_is_interrupted_fails_the_put_only(rig: StoreRig) -> None:
         rig.store.put("a", chunks_of(*range(9)))
     rig.store.put("a", chunks_of(*range(9)))
     rig.assert_sound(a=chunks_of(*range(9)))
+
+
+def test_a_put_ends_though_a_worker_queued_something_just_after_its_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operation, "WAKE_SECONDS", 0.01)
+    put = operation.Operation()
+    put.enter()
+    put.fail(permanent())
+    looks = []
+
+    def withdraw() -> None:
+        looks.append(put.outstanding)
+        if len(looks) == 1:
+            put.enter()  # another worker, which had looked at ``stop`` before
+            put.leave()
+        else:
+            put.leave(put.outstanding)
+
+    put.wait(withdraw)
+    assert looks == [1, 1]
