@@ -10,7 +10,7 @@ import pytest
 
 from anthill_sync import Store
 
-from .scenarios import CHUNK, LARGE, OLD, ONE_THREAD, PAD, SMALL, crash_at, noise
+from .scenarios import CHUNK, LARGE, OLD, PAD, SMALL, crash_at, noise
 from .test_crash_points import content
 
 TREE = ("tree/a", "tree/b")
@@ -73,7 +73,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "large").write_bytes(LARGE)
     (folder / "files").mkdir()
     (folder / "files" / "one").write_bytes(SMALL)
-    with Store.create(folder / "home", pad_size=PAD, settings=ONE_THREAD) as store:
+    with Store.create(folder / "home", pad_size=PAD) as store:
         store.put_many({"k": OLD, "small": SMALL, **{key: noise(key, 900) for key in TREE}})
         store.put("gone", noise("gone", 2 * CHUNK))
         store.delete("gone")

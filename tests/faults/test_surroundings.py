@@ -11,10 +11,10 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -130,9 +130,23 @@ def command_without(descriptors: tuple[int, ...], words: list[str]) -> int:
                 nowhere = os.open(os.devnull, os.O_RDWR)
                 os.dup2(nowhere, number)
                 setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
+        os.open = never_as_a_stream(os.open)
         return cli.main(words)
 
     return in_child(action)
+
+
+def never_as_a_stream(real: Callable[..., int]) -> Callable[..., int]:
+    """``os.open``; a file of ours that gets the number of a standard stream ends the process: whatever a library writes
+    there would go into the file."""
+
+    def opened(path: Any, *more: Any, **named: Any) -> int:
+        fd = real(path, *more, **named)
+        if fd <= 2 and path != os.devnull:
+            os._exit(98)
+        return fd
+
+    return opened
 
 
 @pytest.mark.parametrize("descriptors", [(0,), (1,), (2,), (0, 1, 2)], ids=["stdin", "stdout", "stderr", "all"])
