@@ -202,14 +202,13 @@ class Journal:
             raise self._fail(error) from error
 
     def release(self, in_doubt: list[int]) -> None:
-        """Stop being the writer, once no line is being written. ``in_doubt``: pads with an unanswered attempt. The line
-        is not synced: losing it costs the next writer one checkpoint."""
+        """Stop being the writer, once no line is being written. ``in_doubt``: pads with an unanswered attempt."""
         self._commits.at_rest(lambda: self._release(in_doubt))
 
     def _release(self, in_doubt: list[int]) -> None:
         try:
             if self.failure is None and not (self._idle and set(in_doubt) == self.index.writing):
-                self._write_line([["idle", in_doubt]], sync=False)
+                self._write_line([["idle", in_doubt]], sync=False)  # losing it costs the next writer one checkpoint
                 self._apply([["idle", in_doubt]])
                 self._idle = True
         except BaseException as error:

@@ -143,7 +143,7 @@ def test_a_store_that_is_there_is_never_turned_into_another(url: str, tmp_path: 
     before = {path: path.read_bytes() for path in home.iterdir() if path.is_file()}
     for options in ({"network": url}, {"key_file": other / "key"}, {"slot": 2}):
         with pytest.raises(NoRoom, match="another --home") as caught:
-            Store.recover(home, **options)  # type: ignore[arg-type]
+            Store.recover(home, **options)
         assert caught.value.exit_code == 73
     assert {path: path.read_bytes() for path in home.iterdir() if path.is_file()} == before
     same = Store.recover(home, network=f"dir://{home / 'pads'}", key_file=home / "key")

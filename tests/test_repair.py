@@ -248,7 +248,7 @@ def test_a_failure_half_way_is_finished_by_running_it_again(rig: StoreRig, skip:
     rig.mend()
     rig.store["c"] = b"3"
     report, _ = repaired(rig)
-    assert report.lost == report.damaged_pads == ()
+    assert (report.lost, report.damaged_pads) == ((), ())
     rig.assert_sound(a=b"1", b=chunks_of(2, 3) + b"rest", c=b"3")
     assert PadStatus.DAMAGED not in rig.index.status
 
