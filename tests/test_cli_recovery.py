@@ -69,7 +69,7 @@ def test_recover_mends_a_damaged_index_in_silence(shell: Shell, tmp_path: Path) 
     damage_index(shell.home)
     result = shell("get", "large")
     assert result.code == 65
-    assert "recover" in result.err
+    assert "'anthill recover' rebuilds the index" in result.err
     assert shell("check").code == 65
     assert_silent(shell.run("recover"))
     assert shell.ok("get", "large").data == (tmp_path / "large").read_bytes()
