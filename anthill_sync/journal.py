@@ -23,7 +23,7 @@ from . import durable
 from .errors import AnthillError, IndexDamaged, Interrupted, LocalIOError, NoRoom, PermissionRefused, StoreClosed
 from .groupcommit import GroupCommit, Ticket
 from .index import Freed, ImpossibleRecord, MasterIndex, Record
-from .lines import Tail, batch_line, dumps, first_line, load_snapshot, scan, snapshot_lines
+from .lines import REBUILD, Tail, batch_line, dumps, first_line, load_snapshot, scan, snapshot_lines
 from .lock import FileLock
 
 SNAPSHOT_NAME = "index.json"
@@ -105,7 +105,7 @@ class Journal:
         try:
             return os.stat(self._path)
         except FileNotFoundError:
-            raise IndexDamaged(f"{self._path}: the journal is missing; nothing was overwritten") from None
+            raise IndexDamaged(f"{self._path}: the journal is missing; {REBUILD}") from None
 
     def _read_more(self) -> bool:
         assert self._read_fd is not None
@@ -136,23 +136,25 @@ class Journal:
         try:
             return (self._home / SNAPSHOT_NAME).read_bytes()
         except FileNotFoundError:
-            raise IndexDamaged(f"{self._home / SNAPSHOT_NAME}: the index is missing; nothing was overwritten") from None
+            raise IndexDamaged(f"{self._home / SNAPSHOT_NAME}: the index is missing; {REBUILD}") from None
 
     def _check_base(self, base: int, index: MasterIndex) -> None:
         if base > index.sequence:
-            raise IndexDamaged(f"{self._path}: begins after sequence {base}, but the snapshot ends at {index.sequence}")
+            raise IndexDamaged(
+                f"{self._path}: begins after sequence {base}, but the snapshot ends at {index.sequence}; {REBUILD}"
+            )
 
     def _replay(self, index: MasterIndex, tail: Tail) -> None:
         for sequence, records in tail.batches:
             if sequence <= index.sequence:
                 continue
             if sequence != index.sequence + 1:
-                raise IndexDamaged(f"{self._path}: sequence {sequence} follows {index.sequence}; lines are missing")
+                raise IndexDamaged(f"{self._path}: sequence {sequence} follows {index.sequence}; lines are missing; {REBUILD}")
             try:
                 for record in records:
                     index.apply(record)
             except ImpossibleRecord as error:
-                raise IndexDamaged(f"{self._path}: sequence {sequence} does not fit the index: {error}") from error
+                raise IndexDamaged(f"{self._path}: sequence {sequence} does not fit the index: {error}; {REBUILD}") from error
             index.sequence = sequence
 
     def _follow(self, tail: Tail) -> None:

@@ -110,7 +110,7 @@ def test_without_a_full_chunk_any_pad_size_serves_that_holds_the_images(tmp_path
 def test_a_damaged_configuration_is_kept_beside_and_made_anew(tmp_path: Path) -> None:
     home = made(tmp_path / "home", None)
     (home / "config.json").write_bytes(b'{"format": 1, "networ')
-    with pytest.raises(IndexDamaged, match="recover"):
+    with pytest.raises(IndexDamaged, match="'anthill recover --network"):
         Store.open(home)
     report = Store.recover(home)  # its own pads are where they always are
     assert (home / "config.json.kept-1").read_bytes() == b'{"format": 1, "networ'
