@@ -87,10 +87,10 @@ class Journal:
                 raise
 
     def _unreadable(self, error: OSError) -> AnthillError:
-        place = error.filename or self._path
+        text = f"{error.filename or self._path}: {error.strerror}"
         if isinstance(error, PermissionError):
-            return PermissionRefused(f"{place}: {error.strerror}; make it readable: chmod u+r {place}")
-        return LocalIOError(f"{place}: {error.strerror}; nothing was changed")
+            return PermissionRefused(f"{text}; make it readable: chmod u+r {error.filename}")
+        return LocalIOError(f"{text}; nothing was changed")
 
     def _catch_up(self) -> bool:
         found = self._stat()
@@ -195,8 +195,7 @@ class Journal:
         leaves the old files, or the new snapshot and a journal whose sequences it has."""
         try:
             with self.index_lock:  # no reader of this process may load the old files in between
-                names = [path for path in (self._home / SNAPSHOT_NAME, self._path) if path.exists()]
-                kept = [durable.keep(path) for path in names]
+                kept = [durable.keep(path) for path in (self._home / SNAPSHOT_NAME, self._path) if path.exists()]
                 self.index = index
                 self.checkpoint()
                 return kept
@@ -345,8 +344,7 @@ def _write_snapshot(home: Path, index: MasterIndex) -> int:
 
 
 def _read_from(fd: int, offset: int) -> bytes:
-    parts = []
-    while part := os.pread(fd, 1 << 20, offset):
-        parts.append(part)
-        offset += len(part)
-    return b"".join(parts)
+    data = bytearray()
+    while part := os.pread(fd, 1 << 20, offset + len(data)):
+        data += part
+    return bytes(data)
