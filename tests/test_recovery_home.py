@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -198,3 +199,11 @@ def test_killed_before_the_configuration_it_is_finished_by_running_it_again(
         Store.open(tmp_path / "new")
     Store.recover(tmp_path / "new", network=url, key_file=key)
     assert_works(tmp_path / "new")
+
+
+def test_no_home_is_made_where_flock_excludes_nobody(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = made(tmp_path / "old", url)
+    monkeypatch.setattr(fcntl, "flock", lambda fd, operation: None)
+    with pytest.raises(ConfigurationError, match="flock does not work"):
+        Store.recover(tmp_path / "new", network=url, key_file=old / "key")
+    assert not (tmp_path / "new" / "config.json").exists()
