@@ -183,7 +183,7 @@ class Console:
         from .store import Store
 
         return Store.open(
-            self.home_path(), passphrase=self.passphrase(settings), lock_wait=self._wait_for_lock(settings), read_only=read_only
+            self.home_path(), passphrase=self.passphrase(settings), lock_wait=self.wait_for_lock(settings), read_only=read_only
         )
 
     def check_progress(self) -> None:
@@ -195,7 +195,8 @@ class Console:
         path = self.passphrase_file or settings.passphrase_file
         return None if path is None else read_passphrase(Path(path))
 
-    def _wait_for_lock(self, settings: Settings) -> float:
+    def wait_for_lock(self, settings: Settings) -> float:
+        """Seconds."""
         wait = settings.lock_wait if self.lock_wait is None else self.lock_wait
         if wait is None:
             return 0.0 if is_terminal(sys.stderr) else 60.0

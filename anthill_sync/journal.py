@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from . import durable
-from .errors import AnthillError, IndexDamaged, Interrupted, LocalIOError, NoRoom, StoreClosed
+from .errors import AnthillError, IndexDamaged, Interrupted, LocalIOError, NoRoom, PermissionRefused, StoreClosed
 from .groupcommit import GroupCommit, Ticket
 from .index import Freed, ImpossibleRecord, MasterIndex, Record
 from .lines import Tail, batch_line, dumps, first_line, load_snapshot, scan, snapshot_lines
@@ -80,9 +80,17 @@ class Journal:
                 return False
             try:
                 return self._catch_up()
-            except BaseException:
+            except BaseException as error:
                 self._close_reader()  # perhaps half applied: the next look begins anew
+                if isinstance(error, OSError):
+                    raise self._unreadable(error) from error
                 raise
+
+    def _unreadable(self, error: OSError) -> AnthillError:
+        place = error.filename or self._path
+        if isinstance(error, PermissionError):
+            return PermissionRefused(f"{place}: {error.strerror}; make it readable: chmod u+r {place}")
+        return LocalIOError(f"{place}: {error.strerror}; nothing was changed")
 
     def _catch_up(self) -> bool:
         found = self._stat()
@@ -176,6 +184,23 @@ class Journal:
             raise
         return changed
 
+    def seize(self, wait: float) -> None:
+        """Hold the lock without looking at the index, which may be damaged: to ``replace`` it, then ``give_up``."""
+        self._lock.acquire(wait)
+
+    def replace(self, index: MasterIndex) -> list[Path]:
+        """Put ``index``, of a higher sequence, in place of the files; these stay beside, under the names returned. A crash
+        leaves the old files, or the new snapshot and a journal whose sequences it has."""
+        try:
+            with self.index_lock:  # no reader of this process may load the old files in between
+                names = [path for path in (self._home / SNAPSHOT_NAME, self._path) if path.exists()]
+                kept = [durable.keep(path) for path in names]
+                self.index = index
+                self.checkpoint()
+                return kept
+        except OSError as error:
+            raise self._fail(error) from error
+
     def release(self, in_doubt: list[int]) -> None:
         """Stop being the writer, once no line is being written. ``in_doubt``: pads with an unanswered attempt. The line
         is not synced: losing it costs the next writer one checkpoint."""
@@ -211,7 +236,7 @@ class Journal:
     def _commit(self, batch: list[Ticket]) -> None:
         try:
             if self.failure is not None:
-                raise StoreClosed(f"the store closed itself: {self.failure}")
+                raise StoreClosed(f"the store closed itself: {self.failure}", self.failure)
             if not self._lock.held or self._append_fd is None:
                 raise StoreClosed("the store is closed")
             self._write_line([record for ticket in batch for record in ticket.records], sync=True)

@@ -25,7 +25,7 @@ KEYS = ["a", "a/b", "b", "c", "d/e/f"]
 class Model:
     """Random calls against a dict. A call that fails leaves the old value, or for a removal says that it is made."""
 
-    def __init__(self, rig: StoreRig, seed: int, *, faults: bool) -> None:
+    def __init__(self, rig: StoreRig, seed: int | str, *, faults: bool) -> None:
         self.rig, self.chance, self.faults = rig, random.Random(seed), faults
         self.values: dict[str, bytes] = {}
 

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
+from ..threads import start
+
 
 class Connection(Protocol):
     """What a call is made over."""
@@ -94,8 +96,7 @@ class Watchdog:
 
     def _start(self) -> None:
         if self._thread is None and not self.closed:
-            self._thread = threading.Thread(target=self._run, name="anthill-deadlines", daemon=True)
-            self._thread.start()
+            (self._thread,) = start(threading.Thread(target=self._run, name="anthill-deadlines", daemon=True))
 
     def _run(self) -> None:
         while True:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
-from anthill_sync import Store
+from anthill_sync import Store, journal
 from anthill_sync.errors import AnthillError
 
 from .points import Crash, Points, installed
@@ -168,6 +168,13 @@ SCENARIOS = [
         repeats=True,
     ),
 ]
+
+
+def always_checkpoint(patch: Callable[[Any, str, Any], object]) -> None:
+    """``patch`` (like setattr) the journal so that it ends in a checkpoint after every line, however large the snapshot."""
+    write = vars(journal)["_write_snapshot"]
+    patch(journal, "_write_snapshot", lambda home, index: 0 * write(home, index))
+    patch(journal, "CHECKPOINT_BYTES", 1)
 
 
 def freed(store: Store) -> None:
