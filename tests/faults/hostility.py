@@ -180,7 +180,7 @@ def lies(ours: str, elsewhere: str) -> Iterator[Hostility]:
     says: dict[str, Saying] = {
         "another server": whole(b"", "204 No Content", "Anthill-Server: " + "f" * 32),
         "another part": whole(bytes(100), "206 Partial Content", ours, "Content-Range: bytes 7-106/*"),
-        "a redirect": whole(b"", "302 Found", ours, f"Location: {elsewhere}"),
+        "a redirect": whole(b"", "302 Found", f"Location: {elsewhere}"),
         "a redirect for good, with a body without end": endless(head(f"Location: {elsewhere}", status="308 Go"), bytes(MIB)),
         "a redirect to itself": whole(b"", "307 Again", ours, "Location: /v1/status"),
         "a proxy of its own": whole(b"", "305 Use Proxy", ours, f"Location: {elsewhere}"),
