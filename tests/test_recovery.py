@@ -56,8 +56,9 @@ def histories(long_run: bool) -> list[str]:
 
 
 def settled(rig: StoreRig) -> None:
-    """Finish what is unfinished: what an earlier run was writing, and dead manifests."""
+    """Finish what is unfinished: what an earlier run was writing, reservations without an answer, and dead manifests."""
     rig.reopen()
+    rig.store.reserve(len(rig.index.unreserved()))
     rig.store.abandon()
     rig.store["settled"] = b"1"
 
