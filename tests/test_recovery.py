@@ -22,6 +22,7 @@ from anthill_sync.errors import (
     StoreLocked,
     TransientNetworkError,
     TryAgain,
+    UnknownFormat,
 )
 from anthill_sync.index import PadStatus
 from anthill_sync.recovery_scan import ABSENT_IN_A_ROW
@@ -107,7 +108,7 @@ def test_the_lost_index_of_a_store_that_was_never_used_needs_a_pad(rig: StoreRig
     lose_index(rig)
     with pytest.raises(AnthillError, match="no pad of this key") as caught:
         recovered(rig)
-    assert caught.value.exit_code == 78
+    assert caught.value.exit_code == 69
     rig.store.close()
 
 
@@ -368,16 +369,17 @@ def test_yesterdays_index_knows_fingerprints_of_what_is_unchanged(rig: StoreRig)
 
 
 def test_pads_rolled_back_are_listed_and_what_they_hold_counts(rig: StoreRig) -> None:
-    rig.store.put_many({"a": b"1", "b": chunks_of(5)})
+    rig.store.put_many({"a": b"1", "b": b"2"})
     shared = (rig.store.stat("a").blocks or ())[0].pad
+    assert (rig.store.stat("b").blocks or ())[0].pad == shared
     raw: Any = rig.raw
     old = raw.pads[rig.address(shared)]
-    rig.store["a"] = b"2"
+    rig.store["a"] = b"3"
     rig.store.delete("b")
     raw.pads[rig.address(shared)] = old
     report = recovered(rig)
     assert report.rolled_back_pads == (shared,)
-    assert (report.keys, report.older) == (("a",), ("a",))
+    assert (report.keys, report.older, report.lost) == (("a",), ("a",), ())
     assert rig.store["a"] == b"1", "the only version that is there"
     assert rig.store.get("b") is None, "a removed key never comes back"
     rig.store["c"] = b"3"
@@ -404,6 +406,33 @@ def test_a_pad_that_does_not_open_takes_nothing_and_hinders_nobody(rig: StoreRig
     problems = rig.store.check().problems
     assert [(problem.kind, problem.pad) for problem in problems] == [("pad", shared)]
     rig.store.repair()
+
+
+def test_pads_of_a_newer_program_are_left_alone(rig: StoreRig) -> None:
+    rig.store.put_many({"a": b"1", "b": chunks_of(2)})
+    raw: Any = rig.raw
+    for address, image in raw.pads.items():
+        raw.pads[address] = image[:4] + b"\2\0" + image[6:]
+    before = dict(raw.pads)
+    lose_index(rig)
+    with pytest.raises(UnknownFormat):
+        recovered(rig)
+    assert raw.pads == before
+    rig.store.close()
+
+
+def test_a_pad_that_only_a_later_line_names_is_looked_for(rig: StoreRig) -> None:
+    rig.store["k"] = b"v"
+    rig.store.reserve(2 * ABSENT_IN_A_ROW)
+    raw: Any = rig.raw
+    for pad in range(1, 2 * ABSENT_IN_A_ROW):
+        del raw.pads[rig.address(pad)]
+    rig.store.close()
+    lines = (rig.home / "index.journal").read_bytes().splitlines(keepends=True)
+    (rig.home / "index.journal").write_bytes(b"".join([lines[0], b"x" + lines[1][1:], *lines[2:]]))
+    rig.open()
+    assert recovered(rig).pads == 2 * ABSENT_IN_A_ROW + 1
+    assert rig.store["k"] == b"v"
 
 
 # -- how it is done

@@ -248,7 +248,8 @@ def test_a_failure_half_way_is_finished_by_running_it_again(rig: StoreRig, skip:
     rig.mend()
     rig.store["c"] = b"3"
     report, _ = repaired(rig)
-    assert report.lost == report.damaged_pads == ()
+    assert not report.lost
+    assert not report.damaged_pads
     rig.assert_sound(a=b"1", b=chunks_of(2, 3) + b"rest", c=b"3")
     assert PadStatus.DAMAGED not in rig.index.status
 
@@ -290,6 +291,24 @@ def can_be_read(rig: StoreRig, key: str) -> bool:
         return rig.store[key] is not None
     except Damaged:
         return False
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_a_network_that_lost_every_pad_is_taken_for_one_that_is_not_mounted(rig: StoreRig, sound: bool) -> None:
+    rig.store.put_many({"a": chunks_of(1, 2), "b": b"2"})
+    rig.store.close()
+    (rig.home / "pads").rename(rig.home / "mounted elsewhere")
+    (rig.home / "pads").mkdir()
+    if not sound:
+        flip(rig.home / "index.json", 20)
+    before = files(rig.home)
+    rig.open()
+    for mend in (rig.store.repair, lambda: recovered(rig)):
+        with pytest.raises(AnthillError, match="mounted") as caught:
+            mend()
+        assert caught.value.exit_code == 69
+    assert files(rig.home) == before
+    rig.store.close()
 
 
 def test_memory_does_not_grow_with_the_values(rig: StoreRig) -> None:

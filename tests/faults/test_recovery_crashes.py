@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -205,15 +206,15 @@ def test_a_new_home_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     old = tmp_path / "old"
     Store.create(old, pad_size=PAD).close()
     run(old, lambda store: [store.put(key, value) for key, value in OTHER.items()])
-    options = {"network": f"dir://{old / 'pads'}", "key_file": old / "key"}
+    options: dict[str, Any] = {"network": f"dir://{old / 'pads'}", "key_file": old / "key"}
     with installed(Points()) as whole:
-        Store.recover(tmp_path / "whole", **options)  # type: ignore[arg-type]
+        Store.recover(tmp_path / "whole", **options)
     for at in spread(len(whole.seen), 60):
         home = tmp_path / f"home{at}"
         crash(at, partial(Store.recover, home, **options))
         try:
             Store.open(home).close()
         except (NoStore, Damaged):
-            Store.recover(home, **options)  # type: ignore[arg-type]
+            Store.recover(home, **options)
         with Store.open(home) as store:
             assert {key: store[key] for key in store} == OTHER
