@@ -109,11 +109,9 @@ class Witness:
         return max(known, self.later.counters.get(pad, known), key=lambda pair: pair[0])
 
     def values(self) -> Iterator[tuple[str, Value]]:
-        """What was published last, as far as this machine knows: key and value."""
+        """Published versions that this machine knows of: key and value."""
         yield from self.later.values.items()
-        for key, value in self.base.values.items():
-            if key not in self.later.values:
-                yield key, value
+        yield from self.base.values.items()
 
     def known(self, key: str, chunk: int) -> Iterator[Block]:
         """What this machine knows of a chunk of ``key``."""

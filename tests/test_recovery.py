@@ -212,6 +212,19 @@ def test_an_interrupted_put_never_shows_a_value_that_is_not_whole(rigs: Rigs, wr
     assert set(report.older) <= {"k"}  # where the manifest had arrived already
 
 
+def test_an_interrupted_put_that_the_index_knows_is_no_loss(rigs: Rigs) -> None:
+    rig = rigs("embedded")
+    rig.store["k"] = chunks_of(9)
+    rig.store.close()
+    crash_at(rig.home, lambda store: store.put("k", chunks_of(1, 2, 3, 4) + b"rest"), "network.write|after", 3)
+    rig.open()
+    report = recovered(rig)
+    assert not report.given_up
+    assert [pending.key for pending in rig.store.pending()] == ["k"]
+    rig.store["k"] = chunks_of(1, 2, 3, 4) + b"rest"
+    rig.assert_sound(k=chunks_of(1, 2, 3, 4) + b"rest")
+
+
 def test_a_newer_version_that_is_not_whole_is_reported_and_the_older_one_taken(rig: StoreRig) -> None:
     rig.store["other"] = chunks_of(7) + b"keeps the pad of the first manifest"
     rig.store["k"] = chunks_of(1, 2)
