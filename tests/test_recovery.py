@@ -31,7 +31,7 @@ from anthill_sync.settings import DOWNLOAD_WINDOW, FRESH_WINDOW
 from anthill_sync.store import Store
 from tests.faults.scenarios import crash_at
 from tests.recovery_tools import FILES, facts, is_clean, lose_index, recovered
-from tests.store_tools import CHUNK, StoreRig, chunks_of, permanent, transient
+from tests.store_tools import CHUNK, StoreRig, chunks_of, permanent, transient, wait_until
 from tests.support import Gate
 from tests.test_store_model import Model
 
@@ -274,6 +274,28 @@ def test_a_put_that_lacked_only_its_publication_is_finished(rigs: Rigs, lost: bo
     assert recovered(rig).changed
     assert rig.store.pending() == []
     rig.assert_sound(k=sent)
+
+
+def test_a_put_whose_last_image_arrived_unrecorded_is_finished(rig: StoreRig, background: Callable[..., Any]) -> None:
+    rig.store["other"] = b"1"
+    held = Gate()
+    rig.faulty.before("write", lambda seen: held(seen) if seen.number == 2 else None)  # a chunk; the manifest goes past it
+    sent = chunks_of(1, 2, 3) + b"rest"
+    putting = background(lambda: rig.store.put("k", sent))
+    pending = rig.session.journal.index.pending_uploads
+    wait_until(lambda: "k" in pending and pending["k"].manifest is not None, lambda: f"no manifest: {pending}")
+    wait_until(lambda: pending["k"].blocks.done() == 3, lambda: f"{pending['k'].blocks.done()} blocks")
+    files = {name: (rig.home / name).read_bytes() for name in FILES}
+    held.open()
+    putting.result(20)
+    rig.store.close()
+    for name, data in files.items():  # as after a kill just before the last line
+        (rig.home / name).write_bytes(data)
+    rig.open()
+    assert "k" not in rig.store
+    assert not recovered(rig).given_up
+    assert rig.store.pending() == []
+    rig.assert_sound(k=sent, other=b"1")
 
 
 def test_a_refused_put_is_not_finished(rig: StoreRig, tmp_path: Any) -> None:
