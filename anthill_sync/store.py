@@ -271,8 +271,8 @@ class Store(MutableMapping[str, bytes]):
     def check(
         self, prefix: str = "", *, read_data: bool = False, sample: float | None = None, seed: int | None = None
     ) -> CheckReport:
-        """Prove the index and the memory map; with ``read_data`` read and open every block below ``prefix``, with
-        ``sample`` that random percentage of them."""
+        """Prove the index, its files and the memory map; with ``read_data`` read and open every block below ``prefix``, with
+        ``sample`` that random percentage of them. Without either limit every pad is compared with the index as well."""
         if sample is not None and not 0 <= sample <= 100:
             raise InvalidArgument(f"sample {sample} is not between 0 and 100 percent")
         return checking.check(self._session, check_prefix(prefix), read_data=read_data, sample=sample, seed=seed)
