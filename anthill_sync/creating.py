@@ -107,6 +107,6 @@ def _check_unused(network: Network, config: Config, key: MasterKey) -> None:
     with Pool("init", 8) as pool:
         if any(pool.map(exists, range(FRESH_WINDOW + 1))):
             raise NoRoom(
-                f"this key has data on {config.network} in slot {config.slot} already; rebuild that store with 'recover', "
+                f"this key has data on {config.network} in slot {config.slot} already; get it back with 'anthill recover', "
                 f"or make another one beside it with --slot {config.slot + 1}"
             )

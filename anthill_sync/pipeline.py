@@ -83,7 +83,7 @@ class Pipeline:
         self._download = Pool("download", settings.download_threads)
 
     def ready(self) -> None:
-        """Before anything is put: ``TryAgain`` when the system has no threads for it."""
+        """Before a mutation: ``TryAgain`` when the system has no threads for it."""
         self.reservation.ready()
         self.upload.ready()
 

@@ -45,7 +45,6 @@ class Writer:
         """Begin to reserve what the plans need. ``PadLimitExceeded`` before anything is reserved."""
         placed = [upload.placement.space for upload in uploads if upload.placement is not None]
         try:
-            self._pipeline.ready()
             claimed = sum(self.shared.claim(space, operation) for space in placed)
             count = sum(len(upload.sends) for upload in uploads) + claimed
             if count:
@@ -78,7 +77,6 @@ class Writer:
         operation.enter()
         try:
             try:
-                self._pipeline.ready()
                 begin()
             finally:
                 operation.leave()

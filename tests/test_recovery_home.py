@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,7 +111,7 @@ def test_without_a_full_chunk_any_pad_size_serves_that_holds_the_images(tmp_path
 def test_a_damaged_configuration_is_kept_beside_and_made_anew(tmp_path: Path) -> None:
     home = made(tmp_path / "home", None)
     (home / "config.json").write_bytes(b'{"format": 1, "networ')
-    with pytest.raises(IndexDamaged, match="recover"):
+    with pytest.raises(IndexDamaged, match="'anthill recover --network"):
         Store.open(home)
     report = Store.recover(home)  # its own pads are where they always are
     assert (home / "config.json.kept-1").read_bytes() == b'{"format": 1, "networ'
@@ -143,7 +144,7 @@ def test_a_store_that_is_there_is_never_turned_into_another(url: str, tmp_path: 
     before = {path: path.read_bytes() for path in home.iterdir() if path.is_file()}
     for options in ({"network": url}, {"key_file": other / "key"}, {"slot": 2}):
         with pytest.raises(NoRoom, match="another --home") as caught:
-            Store.recover(home, **options)  # type: ignore[arg-type]
+            Store.recover(home, **options)
         assert caught.value.exit_code == 73
     assert {path: path.read_bytes() for path in home.iterdir() if path.is_file()} == before
     same = Store.recover(home, network=f"dir://{home / 'pads'}", key_file=home / "key")
@@ -198,3 +199,11 @@ def test_killed_before_the_configuration_it_is_finished_by_running_it_again(
         Store.open(tmp_path / "new")
     Store.recover(tmp_path / "new", network=url, key_file=key)
     assert_works(tmp_path / "new")
+
+
+def test_no_home_is_made_where_flock_excludes_nobody(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = made(tmp_path / "old", url)
+    monkeypatch.setattr(fcntl, "flock", lambda fd, operation: None)
+    with pytest.raises(ConfigurationError, match="flock does not work"):
+        Store.recover(tmp_path / "new", network=url, key_file=old / "key")
+    assert not (tmp_path / "new" / "config.json").exists()

@@ -31,8 +31,10 @@ NOBODY = 54321  # a user id that nobody has
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.words)
 def test_without_a_thread_a_command_works_or_says_that_there_is_none(
-    case: Case, place: Path, monkeypatch: pytest.MonkeyPatch
+    case: Case, template: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And then it has changed nothing."""
+
     def none(thread: threading.Thread) -> NoReturn:
         raise RuntimeError("can't start new thread")
 
@@ -42,6 +44,7 @@ def test_without_a_thread_a_command_works_or_says_that_there_is_none(
     assert result.code in case.alone, result
     assert result.code != 75 or "can't start new thread" in result.err
     assert_whole(place)
+    assert result.code != 75 or content(place / "home") == content(template / "home")
 
 
 ACTS: dict[str, Callable[[Store], Any]] = {

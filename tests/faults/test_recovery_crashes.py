@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from anthill_sync.recovery import recover
 from .campaign import Campaign
 from .conftest import Begin
 from .points import Crash, Points, installed
-from .power import recording
+from .power import SURVIVALS, recording
 from .scenarios import LARGE, OLD, OTHER, PAD, SMALL, State, run
 from .test_crash_points import copy, spread
 
@@ -173,16 +174,17 @@ def test_power_lost_at_any_point_it_is_finished_by_running_it_again(
 ) -> None:
     with recording(template) as recorder:
         run(template, case.act)
-    disks = recorder.recording.disks
-    with campaign("power loss", case.name, short=min(SHORT, len(disks)), long=len(disks)) as done:
-        chance = done.random(case.name)
-        for number in spread(len(disks), done.goal):
-            disk = disks[number - 1]
-            disk.lose_power(chance, chance.choice([0.0, 0.5, 1.0]))
-            home = disk.restore(recorder.recording.root, tmp_path / "found")
-            with done.case("any moment", f"before operation {number - 1}"):
-                assert_nothing_wrong(home)
-                assert_mended(home, case)
+    recorded = recorder.recording
+    states = recorded.moments * len(SURVIVALS)
+    with campaign("power loss", case.name, short=min(SHORT, states), long=states) as done:
+        chosen = set(done.random("moments").sample(range(states), done.goal))
+        for moment, (_, disk) in enumerate(recorded.disks()):
+            for number, survival in enumerate(SURVIVALS, moment * len(SURVIVALS)):
+                if number in chosen:
+                    with done.case(survival.name, f"before operation {moment}"):
+                        home = disk.found(survival, done.random(number), tmp_path / "found")
+                        assert_nothing_wrong(home)
+                        assert_mended(home, case)
 
 
 def test_old_files_are_kept_before_anything_takes_their_place(tmp_path: Path) -> None:
@@ -205,15 +207,15 @@ def test_a_new_home_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     old = tmp_path / "old"
     Store.create(old, pad_size=PAD).close()
     run(old, lambda store: [store.put(key, value) for key, value in OTHER.items()])
-    options = {"network": f"dir://{old / 'pads'}", "key_file": old / "key"}
+    options: dict[str, Any] = {"network": f"dir://{old / 'pads'}", "key_file": old / "key"}
     with installed(Points()) as whole:
-        Store.recover(tmp_path / "whole", **options)  # type: ignore[arg-type]
+        Store.recover(tmp_path / "whole", **options)
     for at in spread(len(whole.seen), 60):
         home = tmp_path / f"home{at}"
         crash(at, partial(Store.recover, home, **options))
         try:
             Store.open(home).close()
         except (NoStore, Damaged):
-            Store.recover(home, **options)  # type: ignore[arg-type]
+            Store.recover(home, **options)
         with Store.open(home) as store:
             assert {key: store[key] for key in store} == OTHER
