@@ -11,6 +11,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from . import cli_data, cli_recovery, cli_serve, cli_settings
+from .cli_bugs import leave_no_core
 from .cli_output import discard_rest, fill_standard_descriptors, is_terminal
 from .cli_signals import Signals, die
 from .console import CLOSED_OUTPUT, Console, KeyName, command, exit_code, guarded, key_text, root_options
@@ -259,6 +260,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     fill_standard_descriptors()
+    leave_no_core()
     with Signals() as signals:
         try:
             code = _run(arguments, Console(signals=signals))
