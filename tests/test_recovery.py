@@ -422,6 +422,24 @@ def test_pads_rolled_back_are_listed_and_what_they_hold_counts(rig: StoreRig) ->
     rig.assert_sound(a=b"1", c=b"3")
 
 
+def test_a_value_whose_manifest_was_rolled_back_stays_and_gets_another(rig: StoreRig) -> None:
+    rig.store["pins"] = b"x"
+    shared = (rig.store.stat("pins").blocks or ())[0].pad
+    raw: Any = rig.raw
+    old = raw.pads[rig.address(shared)]
+    rig.store["k"] = chunks_of(1, 2, 3)
+    assert rig.index.values["k"].manifest_pad == shared
+    raw.pads[rig.address(shared)] = old
+    report = recovered(rig)
+    assert (report.keys, report.lost, report.older) == (("k", "pins"), (), ())
+    assert (report.rolled_back_pads, report.damaged_pads) == ((shared,), (shared,))
+    rig.store["c"] = b"3"
+    assert rig.store.repair().moved == ("k", "pins")
+    lose_index(rig)
+    assert recovered(rig).keys == ("c", "k", "pins")
+    rig.assert_sound(k=chunks_of(1, 2, 3), pins=b"x", c=b"3")
+
+
 def test_a_pad_that_does_not_open_takes_nothing_and_hinders_nobody(rig: StoreRig) -> None:
     rig.store.put_many({"a": b"1", "b": chunks_of(5)})
     shared = (rig.store.stat("a").blocks or ())[0].pad

@@ -13,6 +13,7 @@ from anthill_sync import Store
 from anthill_sync.errors import AnthillError, Damaged, PermanentNetworkError, PutFailed
 from anthill_sync.index import PadStatus
 from anthill_sync.summaries import BlockPlace, Problem, RecoveryReport
+from tests.faults.scenarios import crash_at
 from tests.recovery_tools import (
     FILES,
     cut_somewhere,
@@ -255,6 +256,20 @@ def test_a_failure_half_way_is_finished_by_running_it_again(rig: StoreRig, skip:
     assert not report.damaged_pads
     rig.assert_sound(a=b"1", b=chunks_of(2, 3) + b"rest", c=b"3")
     assert PadStatus.DAMAGED not in rig.index.status
+
+
+def test_puts_go_on_after_a_kill_while_a_pad_without_header_was_being_emptied(rig: StoreRig) -> None:
+    rig.store.put_many({"a": chunks_of(1), "b": b"2"})
+    pad = place(rig, "a").pad
+    rig.store.close()
+    flip(rig.pad_file(pad), 0)
+    crash_at(rig.home, lambda store: store.repair(), "network.write|before", 3)
+    rig.open()
+    assert pad in rig.index.writing
+    assert rig.index.status[pad] == PadStatus.DAMAGED
+    rig.store["c"] = b"3"
+    assert repaired(rig)[0].emptied_pads == (pad,)
+    rig.assert_sound(a=chunks_of(1), b=b"2", c=b"3")
 
 
 def test_any_damage_of_pads_costs_only_what_lay_under_it(rigs: Rigs, long_run: bool) -> None:
