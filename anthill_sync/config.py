@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 CONFIG_NAME = "config.json"
 KEY_NAME = "key"
+MEND = "'anthill recover --network URL --key-file FILE' makes it anew"
 EMBEDDED_NETWORK = "dir:pads"  # inside the home, and relative to it, so that the home can be moved
 
 
@@ -52,16 +53,23 @@ def default_home(environ: Mapping[str, str] | None = None) -> tuple[Path, str]:
     environ = os.environ if environ is None else environ
     if environ.get("ANTHILL_HOME"):
         return Path(environ["ANTHILL_HOME"]).absolute(), "$ANTHILL_HOME says so"
-    from platformdirs import user_data_path
-
-    return user_data_path("anthill"), "it is the default; --home or $ANTHILL_HOME names another"
+    return _user_folder("anthill", "--home or $ANTHILL_HOME"), "it is the default; --home or $ANTHILL_HOME names another"
 
 
 def default_server_folder() -> Path:
     """Where a pad server keeps its pads when nothing names another place."""
+    return _user_folder("anthill-server", "--data")
+
+
+def _user_folder(name: str, otherwise: str) -> Path:
     from platformdirs import user_data_path
 
-    return user_data_path("anthill-server")
+    try:
+        return user_data_path(name)
+    except RuntimeError as error:  # a container's user that is in no list, for one
+        raise ConfigurationError(
+            f"this user has no home directory and $HOME is not set; name a directory with {otherwise}"
+        ) from error
 
 
 def read_config(home: Path, why: str = "it was named") -> Config:
@@ -77,7 +85,7 @@ def read_config(home: Path, why: str = "it was named") -> Config:
     except OSError as error:
         raise LocalIOError(f"{path}: {error.strerror}") from error
     except ValueError as error:
-        raise IndexDamaged(f"{path}: damaged ({error})") from error
+        raise IndexDamaged(f"{path}: damaged ({error}); {MEND}") from error
     return _parse(fields, path)
 
 
@@ -90,7 +98,7 @@ def _parse(fields: Any, path: Path) -> Config:
         config = Config(**fields)
         _check_fields(config)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise IndexDamaged(f"{path}: damaged ({error}); restore it from your copy") from error
+        raise IndexDamaged(f"{path}: damaged ({error}); {MEND}") from error
     return config
 
 

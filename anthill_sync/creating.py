@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from .networks import normalise_url, open_network, prepare_network
 from .networks.base import Network
 from .networks.retrying import open_retrying
 from .settings import CHUNK_MARGIN, DEFAULT_PAD_SIZE, FRESH_WINDOW, Settings, check_pad_size, resolve
+from .threads import Pool
 
 
 def create(
@@ -104,9 +104,9 @@ def _check_unused(network: Network, config: Config, key: MasterKey) -> None:
             return False
         return True
 
-    with ThreadPoolExecutor(8) as pool:
+    with Pool("init", 8) as pool:
         if any(pool.map(exists, range(FRESH_WINDOW + 1))):
             raise NoRoom(
-                f"this key has data on {config.network} in slot {config.slot} already; rebuild that store with 'recover', "
+                f"this key has data on {config.network} in slot {config.slot} already; get it back with 'anthill recover', "
                 f"or make another one beside it with --slot {config.slot + 1}"
             )

@@ -23,7 +23,7 @@ from . import durable
 from .errors import AnthillError, IndexDamaged, Interrupted, LocalIOError, NoRoom, PermissionRefused, StoreClosed
 from .groupcommit import GroupCommit, Ticket
 from .index import Freed, ImpossibleRecord, MasterIndex, Record
-from .lines import Tail, batch_line, dumps, first_line, load_snapshot, scan, snapshot_lines
+from .lines import REBUILD, Tail, batch_line, dumps, first_line, load_snapshot, scan, snapshot_lines
 from .lock import FileLock
 
 SNAPSHOT_NAME = "index.json"
@@ -87,10 +87,10 @@ class Journal:
                 raise
 
     def _unreadable(self, error: OSError) -> AnthillError:
-        place = error.filename or self._path
+        text = f"{error.filename or self._path}: {error.strerror}"
         if isinstance(error, PermissionError):
-            return PermissionRefused(f"{place}: {error.strerror}; make it readable: chmod u+r {place}")
-        return LocalIOError(f"{place}: {error.strerror}; nothing was changed")
+            return PermissionRefused(f"{text}; make it readable: chmod u+r {error.filename}")
+        return LocalIOError(f"{text}; nothing was changed")
 
     def _catch_up(self) -> bool:
         found = self._stat()
@@ -105,7 +105,7 @@ class Journal:
         try:
             return os.stat(self._path)
         except FileNotFoundError:
-            raise IndexDamaged(f"{self._path}: the journal is missing; nothing was overwritten") from None
+            raise IndexDamaged(f"{self._path}: the journal is missing; {REBUILD}") from None
 
     def _read_more(self) -> bool:
         assert self._read_fd is not None
@@ -136,23 +136,25 @@ class Journal:
         try:
             return (self._home / SNAPSHOT_NAME).read_bytes()
         except FileNotFoundError:
-            raise IndexDamaged(f"{self._home / SNAPSHOT_NAME}: the index is missing; nothing was overwritten") from None
+            raise IndexDamaged(f"{self._home / SNAPSHOT_NAME}: the index is missing; {REBUILD}") from None
 
     def _check_base(self, base: int, index: MasterIndex) -> None:
         if base > index.sequence:
-            raise IndexDamaged(f"{self._path}: begins after sequence {base}, but the snapshot ends at {index.sequence}")
+            raise IndexDamaged(
+                f"{self._path}: begins after sequence {base}, but the snapshot ends at {index.sequence}; {REBUILD}"
+            )
 
     def _replay(self, index: MasterIndex, tail: Tail) -> None:
         for sequence, records in tail.batches:
             if sequence <= index.sequence:
                 continue
             if sequence != index.sequence + 1:
-                raise IndexDamaged(f"{self._path}: sequence {sequence} follows {index.sequence}; lines are missing")
+                raise IndexDamaged(f"{self._path}: sequence {sequence} follows {index.sequence}; lines are missing; {REBUILD}")
             try:
                 for record in records:
                     index.apply(record)
             except ImpossibleRecord as error:
-                raise IndexDamaged(f"{self._path}: sequence {sequence} does not fit the index: {error}") from error
+                raise IndexDamaged(f"{self._path}: sequence {sequence} does not fit the index: {error}; {REBUILD}") from error
             index.sequence = sequence
 
     def _follow(self, tail: Tail) -> None:
@@ -193,8 +195,7 @@ class Journal:
         leaves the old files, or the new snapshot and a journal whose sequences it has."""
         try:
             with self.index_lock:  # no reader of this process may load the old files in between
-                names = [path for path in (self._home / SNAPSHOT_NAME, self._path) if path.exists()]
-                kept = [durable.keep(path) for path in names]
+                kept = [durable.keep(path) for path in (self._home / SNAPSHOT_NAME, self._path) if path.exists()]
                 self.index = index
                 self.checkpoint()
                 return kept
@@ -202,14 +203,13 @@ class Journal:
             raise self._fail(error) from error
 
     def release(self, in_doubt: list[int]) -> None:
-        """Stop being the writer, once no line is being written. ``in_doubt``: pads with an unanswered attempt. The line
-        is not synced: losing it costs the next writer one checkpoint."""
+        """Stop being the writer, once no line is being written. ``in_doubt``: pads with an unanswered attempt."""
         self._commits.at_rest(lambda: self._release(in_doubt))
 
     def _release(self, in_doubt: list[int]) -> None:
         try:
             if self.failure is None and not (self._idle and set(in_doubt) == self.index.writing):
-                self._write_line([["idle", in_doubt]], sync=False)
+                self._write_line([["idle", in_doubt]], sync=False)  # losing it costs the next writer one checkpoint
                 self._apply([["idle", in_doubt]])
                 self._idle = True
         except BaseException as error:
@@ -236,7 +236,7 @@ class Journal:
     def _commit(self, batch: list[Ticket]) -> None:
         try:
             if self.failure is not None:
-                raise StoreClosed(f"the store closed itself: {self.failure}")
+                raise StoreClosed(f"the store closed itself: {self.failure}", self.failure)
             if not self._lock.held or self._append_fd is None:
                 raise StoreClosed("the store is closed")
             self._write_line([record for ticket in batch for record in ticket.records], sync=True)
@@ -344,8 +344,7 @@ def _write_snapshot(home: Path, index: MasterIndex) -> int:
 
 
 def _read_from(fd: int, offset: int) -> bytes:
-    parts = []
-    while part := os.pread(fd, 1 << 20, offset):
-        parts.append(part)
-        offset += len(part)
-    return b"".join(parts)
+    data = bytearray()
+    while part := os.pread(fd, 1 << 20, offset + len(data)):
+        data += part
+    return bytes(data)

@@ -20,6 +20,7 @@ from .values import BLOCK, DATA_ID_SIZE, BlockList, Pending, Value, split_ids
 
 FORMAT = 1
 PADS_PER_LINE = 4096
+REBUILD = "nothing was overwritten; 'anthill recover' rebuilds the index"
 _LINE_START = b'{"s":'
 _SUM_FIELD = len(b',"c":"') + 16 + len(b'"}')
 
@@ -87,13 +88,11 @@ def scan(data: bytes, where: str, *, start: int = 0, previous: str | None = None
         tail.end = start + position
     tail.torn = start + len(data) - tail.end
     if previous is None and tail.end == 0:
-        raise IndexDamaged(f"{where}: the first line is damaged; nothing was overwritten; 'anthill recover' rebuilds the index")
+        raise IndexDamaged(f"{where}: the first line is damaged; {REBUILD}")
     if tail.torn:
         synced = max([synced, *_named_offsets(data[position:])])
         if synced > tail.end:
-            raise IndexDamaged(
-                f"{where}: damaged at byte {tail.end}, below byte {synced} that was safely on disk; nothing was overwritten"
-            )
+            raise IndexDamaged(f"{where}: damaged at byte {tail.end}, below byte {synced} that was safely on disk; {REBUILD}")
     return tail
 
 
@@ -210,7 +209,7 @@ def load_snapshot(data: bytes, where: str) -> MasterIndex:
         _check_sum(lines, where)
         return _read_lines(lines[:-1], where)
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise IndexDamaged(f"{where}: damaged ({error}); nothing was overwritten") from error
+        raise IndexDamaged(f"{where}: damaged ({error}); {REBUILD}") from error
 
 
 def _check_sum(lines: list[bytes], where: str) -> None:

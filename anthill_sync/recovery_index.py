@@ -39,11 +39,11 @@ def is_missing(witness: Witness, found: Scan, pad: int) -> bool:
 
 
 def blocks_of_missing(witness: Witness, found: Scan) -> Iterator[tuple[str, int, Block]]:
-    """(key, chunk, block) of the base's values and interrupted puts on pads that cannot tell what they hold."""
+    """(key, chunk, block) of what this machine knows to lie on pads that cannot tell what they hold."""
     missing = {pad for pad in range(found.pads) if is_missing(witness, found, pad)}
     if not missing:
         return
-    for key, value in witness.base.values.items():
+    for key, value in witness.values():
         yield from ((key, chunk, block) for chunk, block in value.range(0, value.chunks) if block.pad in missing)
     for key, pending in witness.base.pending_uploads.items():
         yield from ((key, chunk, block) for chunk, block in pending.blocks.blocks() if block.pad in missing)
@@ -93,7 +93,7 @@ class _Rebuilder:
         for pad, raw in self._found.manifests:
             if self._may_live(raw.key, pad, raw.version):
                 yield raw.version, pad, raw, False
-        for key, value in self._base.values.items():
+        for key, value in self._witness.values():
             gone = self._is_newer(value.manifest_pad) or self._witness.removed(key, value.version)
             if not gone and (key, value.manifest_pad, value.version) not in self._seen:
                 yield value.version, value.manifest_pad, _raw_manifest(key, value), True
@@ -173,14 +173,10 @@ class _Rebuilder:
 
     def _block(self, key: str, data_id: bytes, chunk: int, extent: Extent) -> Block:
         """With the fingerprint of whoever knows this very block."""
-        for value in (self._base.values.get(key), self._witness.hints.get(key)):
-            known = next(value.range(chunk, chunk + 1))[1] if value is not None and chunk < value.chunks else None
-            if known is not None and (known.data_id, known.extent) == (data_id, extent):
+        for known in self._witness.known(key, chunk):
+            if (known.data_id, known.extent) == (data_id, extent):
                 return known
-        pending = self._base.pending_uploads.get(key)
-        known = pending.blocks.get(chunk) if pending is not None else None
-        same = known is not None and (known.data_id, known.extent) == (data_id, extent)
-        return known if known is not None and same else Block(*extent, data_id, NO_FINGERPRINT)
+        return Block(*extent, data_id, NO_FINGERPRINT)
 
     # -- pads
 
@@ -220,6 +216,7 @@ class _Rebuilder:
         """Interrupted puts of the base, unless the value beside them is another one by now: they may be part of it."""
         for key, pending in self._base.pending_uploads.items():
             gone = key in self._witness.later.removals or key in self._witness.later.published
+            gone = gone or any(data_id in self._owners for data_id in pending.data_ids)
             if gone or self._base.values.get(key) != self._index.values.get(key):
                 continue
             packed, ids = pending.blocks.packed()
@@ -227,6 +224,8 @@ class _Rebuilder:
             for chunk, block in list(blocks.blocks()):
                 if not self._keeps(chunk, block):
                     blocks.clear(chunk)
+            if self._outdated and not blocks.done():
+                continue  # perhaps it was finished or given up since, and there is nothing to go on from
             manifest = pending.manifest if pending.manifest and self._holds(key, *pending.manifest[:2]) else None
             kept = Pending(
                 list(pending.data_ids), pending.total, pending.source, pending.started, pending.attributes, blocks, manifest

@@ -57,7 +57,7 @@ class Scan:
     why: dict[int, str] = field(default_factory=dict)  # of the unreadable ones
     places: dict[bytes, dict[int, Extent]] = field(default_factory=dict)  # data id -> chunk -> where its block lies
     manifests: list[tuple[int, RawManifest]] = field(default_factory=list)  # (pad, manifest)
-    largest: int = 0  # bytes of the largest image
+    least: int = 0  # bytes: the smallest pad size that all images and chunks fit
     strange: int = 0  # pads of an unknown format
 
     @property
@@ -73,7 +73,7 @@ class Scan:
         if sight.found == Found.UNREADABLE:
             self.why[pad] = sight.why
         if sight.table is not None:
-            self.largest = max(self.largest, sight.size)
+            self.least = max(self.least, sight.size, _least(sight.table))
             for data_id, chunk, offset, length in sight.table.entries:
                 self.places.setdefault(data_id, {})[chunk] = (pad, offset, length)
             self.manifests += ((pad, manifest) for manifest in sight.table.manifests)
@@ -81,6 +81,13 @@ class Scan:
     def cut(self, pads: int) -> None:
         """Forget the absent pads from number ``pads`` on."""
         del self.found[pads:], self.counters[pads:], self.blank[pads:]
+
+
+def _least(table: Table) -> int:
+    """The smallest pad size for these blocks: one that shares its pad is shorter than a full chunk."""
+    longest = max((entry.length for entry in table.entries), default=0)
+    shares = len(table.entries) + len(table.manifests) > 1
+    return longest - OVERHEAD + CHUNK_MARGIN + int(shares)
 
 
 def scan(pads: Pads, pipeline: Pipeline, known: int) -> Scan:
@@ -116,13 +123,13 @@ def look(pads: Pads, pad: int) -> Sight:
 
 def pad_size_of(found: Scan, limit: int) -> int:
     """The store's pad size in bytes, where nothing else tells: full chunks show it. Without any, each size serves that
-    holds the largest image; ``limit`` is the network's."""
+    holds what is there; ``limit`` is the network's."""
     sizes = chunk_sizes(found)
     if len(sizes) > 1:
         raise Damaged(f"the pads contradict each other: full chunks of {sorted(sizes)} bytes; nothing was changed")
     if sizes:
         return sizes.pop() + CHUNK_MARGIN
-    return max(min(limit, DEFAULT_PAD_SIZE), found.largest)
+    return max(min(limit, DEFAULT_PAD_SIZE), found.least)
 
 
 def chunk_sizes(found: Scan) -> set[int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from .journal import JOURNAL_NAME, SNAPSHOT_NAME, Journal
 from .lines import Salvaged, hinted_values, load_snapshot, salvage
 from .memory_map import WHOLE_PAD
 from .takeover import map_of
-from .values import Value
+from .values import Block, Value
 
 
 @dataclass
@@ -34,6 +36,7 @@ class Later:
     published: dict[str, int] = field(default_factory=dict)  # key -> version
     waiting: dict[str, set[int]] = field(default_factory=dict)  # key -> versions of manifests of unpublished puts
     given_up: set[tuple[str, int]] = field(default_factory=set)  # (key, version) of manifests of abandoned puts
+    values: dict[str, Value] = field(default_factory=dict)  # published by these lines, as far as they tell
 
     def learn(self, record: Record) -> None:
         """Take in one record; the shapes are those of ``MasterIndex``."""
@@ -45,10 +48,10 @@ class Later:
                 self._named(key, version, waiting=bool(more and more[1]))
         elif name == "publish":
             self._publish(fields[0], fields[2])
+            self.waiting.pop(fields[0], None)
         elif name == "rename":
             self._remove([fields[0]])
-            self._named(fields[1], fields[2], waiting=False)
-            self.published[fields[1]] = fields[2]
+            self._publish(fields[1], fields[2])
         elif name == "remove":
             self._remove(fields[0])
         elif name == "abandon":
@@ -65,7 +68,6 @@ class Later:
     def _publish(self, key: str, version: int) -> None:
         self._named(key, version, waiting=False)
         self.published[key] = version
-        self.waiting.pop(key, None)
 
     def _remove(self, keys: list[str]) -> None:
         for key in keys:
@@ -99,6 +101,23 @@ class Witness:
         """Counter and digest of the pad's last image that is known of; (0, zeros) without one."""
         known = (self.base.counters[pad], self.base.digest(pad)) if pad < self.base.pads else (0, bytes(16))
         return max(known, self.later.counters.get(pad, known), key=lambda pair: pair[0])
+
+    def values(self) -> Iterator[tuple[str, Value]]:
+        """What was published last, as far as this machine knows: key and value."""
+        yield from self.later.values.items()
+        for key, value in self.base.values.items():
+            if key not in self.later.values:
+                yield key, value
+
+    def known(self, key: str, chunk: int) -> Iterator[Block]:
+        """What this machine knows of a chunk of ``key``."""
+        for value in (self.later.values.get(key), self.base.values.get(key), self.hints.get(key)):
+            if value is not None and chunk < value.chunks:
+                yield next(value.range(chunk, chunk + 1))[1]
+        pending = self.base.pending_uploads.get(key)
+        block = pending.blocks.get(chunk) if pending else None
+        if block is not None:
+            yield block
 
     def removed(self, key: str, version: int) -> bool:
         """True when a line behind the damage says that this manifest's value is gone."""
@@ -216,4 +235,16 @@ def _later(base: MasterIndex, lines: list[Salvaged], whole_end: bool) -> Later:
                 later.learn(record)
     if not whole_end:
         later.hole()
+    later.values = _told(base, lines)
     return later
+
+
+def _told(base: MasterIndex, lines: list[Salvaged]) -> dict[str, Value]:
+    """Values that the lines publish, with what else they and the base tell of them. Where lines are missing a value may
+    be one that was, and a record that needs what they said is left out."""
+    index = deepcopy(base)
+    for line in lines:
+        for record in line.records:
+            with suppress(ImpossibleRecord):
+                index.apply(record)
+    return {key: value for key, value in index.values.items() if base.values.get(key) != value}

@@ -126,7 +126,8 @@ class Session:
         if self._closed:
             raise StoreClosed("the Store is closed")
         if self.journal.failure is not None:
-            raise StoreClosed(f"the Store closed itself after this failure: {self.journal.failure}")
+            failure = self.journal.failure
+            raise StoreClosed(f"the Store closed itself after this failure: {failure}", failure)
 
     def _check_may_write(self) -> None:
         self._check_usable()

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from .errors import AnotherWriter, BlockDamaged, IndexDamaged, PadNotFound
 from .image import Header, Table, manifest_size
 from .index import MasterIndex, PadStatus, Record, encode
+from .lines import REBUILD
 from .memory_map import Kind, MemoryMap
 from .pads import Pads
 from .sealing import image_digest
@@ -34,7 +35,7 @@ def map_of(index: MasterIndex, pad_size: int, rewrite_limit: int) -> MemoryMap:
         _add_pending(index, memory_map)
         memory_map.finish_loading()
     except (ValueError, IndexError) as error:
-        raise IndexDamaged(f"the index contradicts itself: {error}; nothing was overwritten") from error
+        raise IndexDamaged(f"the index contradicts itself: {error}; {REBUILD}") from error
     return memory_map
 
 

@@ -21,6 +21,14 @@ from .values import NO_FINGERPRINT, Block, Pending, Range, Span, Value
 Known = tuple["Origin", bytes]  # where an equal chunk may lie already, and its fingerprint
 
 
+LATEST = 2**63 - 1  # nanoseconds since 1970 that a manifest can hold: the year 2262
+
+
+def wall_time() -> int:
+    """Nanoseconds since 1970, for people to look at: nothing is decided by it. A clock beyond all calendars is cut."""
+    return max(-LATEST, min(LATEST, time.time_ns()))
+
+
 class Origin(IntEnum):
     """Where a chunk of the new value comes from."""
 
@@ -215,7 +223,7 @@ class Upload:
     def manifest(self) -> Manifest:
         """The manifest of the new value."""
         assert self.size is not None
-        self.modified = time.time_ns()
+        self.modified = wall_time()
         return Manifest(self.key, self.size, self.version, self.modified, self.attributes, self.spans())
 
     # -- records
@@ -224,7 +232,7 @@ class Upload:
         """The pending entry, or one more attempt of it."""
         total = None if self.size is None else len(self.origins)
         origin = self.source.origin if self.source else None
-        return ["begin", self.key, encode(self.data_id), total, origin, time.time_ns(), self.attributes]
+        return ["begin", self.key, encode(self.data_id), total, origin, wall_time(), self.attributes]
 
     def publish_record(self, pad: int) -> Record:
         """The one record that makes the new value the current one; ``pad`` holds its manifest."""
@@ -286,7 +294,7 @@ class Rename(Upload):
         self.old_key, self._value, self._spans, self._rewrite = old_key, value, spans, rewrite
 
     def manifest(self) -> Manifest:
-        self.modified = time.time_ns()
+        self.modified = wall_time()
         return Manifest(self.key, self._value.size, self.version, self.modified, self.attributes, self._spans)
 
     def publish_record(self, pad: int) -> Record:

@@ -25,7 +25,7 @@ LAYERS = [
     ("pads and journal", ["pads", "image", "journal", "groupcommit", "lines", "lock"]),
     ("pure rooms", ["index", "values", "memory_map", "space", "sealing", "keys", "keylocks", "sources"]),
     ("networks", ["networks/*"]),
-    ("ground", ["errors", "events", "settings", "summaries", "durable"]),
+    ("ground", ["errors", "events", "settings", "summaries", "durable", "threads"]),
 ]
 
 # Where each library may be imported.

@@ -91,7 +91,7 @@ def test_a_damaged_store_says_that_recover_mends_it(rig: StoreRig) -> None:
     rig.store["k"] = b"v"
     for name in FILES:
         damaged(rig, lambda home, name=name: flip(home / name, 12))  # type: ignore[misc]
-        with pytest.raises(IndexDamaged, match="recover"):
+        with pytest.raises(IndexDamaged, match="'anthill recover' rebuilds"):
             rig.store.get("k")
         problems = rig.store.check().problems
         assert [problem.kind for problem in problems] == ["index"]

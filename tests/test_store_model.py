@@ -109,7 +109,7 @@ class Model:
         except KeyNotFound:
             assert key not in self.values
             return
-        if key not in self.rig.store:
+        if key in self.values and key not in self.rig.store:
             self.values[new] = self.values.pop(key)
 
     def others(self, key: str) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from .points import Point, Points, installed
+from .points import Point, Points, installed, what
 
 
 class FailingDisk(Points):
@@ -37,40 +38,53 @@ class FailingDisk(Points):
         raise OSError(self.number, os.strerror(self.number))
 
     def by_descriptor(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
-        """Besides, watch the syncs."""
-        inner = super().by_descriptor(name, real)
+        """A sync fails in the operating system, below."""
+        return real if name == "sync" else super().by_descriptor(name, real)
 
-        def sync(fd: int) -> Any:
-            inode = os.fstat(fd).st_ino
-            self.repeated += inode == self._unsynced
+    def by_path(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        return real if name == "sync_folder" else super().by_path(name, real)
+
+    def sync(self, real: Callable[[int], object]) -> Callable[[int], object]:
+        """A call of the operating system that syncs; watched, for it must not be repeated."""
+
+        def call(fd: int) -> object:
+            found = os.fstat(fd)
+            self.repeated += found.st_ino == self._unsynced
             try:
-                return inner(fd)
+                return self.around(f"sync {self._what(fd)}", partial(real, fd))
             except OSError:
-                self._unsynced = inode
+                if stat.S_ISREG(found.st_mode):
+                    self._unsynced = found.st_ino
                 raise
 
-        return sync if name == "sync" else inner
+        return call
+
+    def _what(self, fd: int) -> str:
+        return what(self._paths[fd]) if stat.S_ISREG(os.fstat(fd).st_mode) else "folder"
 
     @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Reads of files by position are file operations too."""
-        real = os.pread
+    def below(self) -> Iterator[None]:
+        """Syncs, and reads of files by position, as the operating system does them."""
+        names = ("fsync", "fdatasync", "pread")
+        real = {name: getattr(os, name) for name in names if hasattr(os, name)}
 
-        def pread(fd: int, *more: Any) -> bytes:
-            return self.around("read", partial(real, fd, *more))
+        def pread(fd: int, *more: Any) -> Any:
+            return self.around("read", partial(real["pread"], fd, *more))
 
-        os.pread = pread
+        for name, function in real.items():
+            setattr(os, name, pread if name == "pread" else self.sync(function))
         try:
             yield
         finally:
-            os.pread = real
+            for name, function in real.items():
+                setattr(os, name, function)
 
 
 @contextmanager
 def failing(name: str = "", at: int = 0, number: int = 0) -> Iterator[FailingDisk]:
     """Stores opened inside the ``with`` are on such a disk."""
     disk = FailingDisk(name, at, number)
-    with installed(disk), disk.reading():
+    with installed(disk), disk.below():
         yield disk
 
 

@@ -80,6 +80,14 @@ class Laboratory:
         self.made.clear()
         self.kept.clear()
 
+    def put_back(self, template: Path, pads: dict[str, bytes]) -> Path:
+        """A copy of a home, and what the server held for it."""
+        home = self.folder / "home"
+        shutil.rmtree(home, ignore_errors=True)
+        shutil.copytree(template, home)
+        self.hold(pads)
+        return home
+
     def _note_pad(self, seen: Seen) -> None:
         with self._lock:
             self.made[seen.address] += 1
@@ -192,8 +200,4 @@ class Bench:
 
     def begin(self) -> Path:
         """A home, and a server, in the state before the act."""
-        home = self.laboratory.folder / "home"
-        shutil.rmtree(home, ignore_errors=True)
-        shutil.copytree(self.template, home)
-        self.laboratory.hold(self.pads)
-        return home
+        return self.laboratory.put_back(self.template, self.pads)

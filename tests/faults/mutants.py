@@ -143,6 +143,7 @@ WATCHERS: dict[str, list[str]] = {
     "putting": ["tests/test_store_values.py", "tests/test_store_keys.py"],
     "reader": ["tests/test_store_check.py"],
     "recovery": ["tests/test_recovery.py", "tests/test_recovery_damage.py"],
+    "recovery_home": ["tests/test_recovery_home.py"],
     "server_archive": ["tests/test_server_api.py"],
     "session": ["tests/test_store_closing.py", "tests/faults/test_fork.py"],
     "takeover": ["tests/test_takeover.py", "tests/faults/test_weak_spots.py", "tests/faults/test_races.py"],

@@ -21,7 +21,7 @@ from tests.support.networks import Wrapper
 
 T = TypeVar("T")
 OPENERS = ("open_new", "open_append")
-BY_PATH = ("sync_folder", "rename", "remove", "make_folder")
+BY_PATH = ("sync_folder", "rename", "link", "remove", "make_folder")
 BY_DESCRIPTOR = ("write_all", "write_at", "sync")
 
 

@@ -245,6 +245,10 @@ class Recorder:
         inode = self._names[target] = self._names.pop(source)
         return lambda disk: disk.change(Change(target, inode, gone=source))
 
+    def link(self, result: None, source: Path, target: Path) -> Operation:
+        inode = self._names[target] = self._names[source]
+        return lambda disk: disk.change(Change(target, inode))
+
     def remove(self, result: None, path: Path) -> Operation | None:
         gone = self._names.pop(path, None) is not None
         return (lambda disk: disk.change(Change(path, None))) if gone else None
@@ -264,7 +268,7 @@ class Recorder:
         return made
 
 
-RECORDED = ("open_new", "open_append", "write_all", "sync", "rename", "remove", "sync_folder")
+RECORDED = ("open_new", "open_append", "write_all", "sync", "rename", "link", "remove", "sync_folder")
 
 
 @contextmanager

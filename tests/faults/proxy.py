@@ -11,7 +11,8 @@ is one of:
 - ``late``: the answer waits until one more request was answered, or nobody else is there
 - ``drip``: the answer comes byte by byte
 - ``500``, ``429``, ``503``: said instead of asking the server
-- a name in ``Proxy.says``: those bytes instead of asking the server, then the end of the connection
+- ``silent``: nothing is said until the client goes away
+- a name in ``Proxy.says``: those bytes, or parts without end, instead of asking the server; then the connection ends
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import socket
 import struct
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
@@ -41,6 +42,7 @@ class Asked(NamedTuple):
     path: str
 
 
+Saying = bytes | Callable[[], Iterable[bytes]]  # said instead of an answer; parts may be without end
 Plan = Callable[[Asked], str | None]  # -> the request's fault; one request is asked about at a time
 
 
@@ -70,7 +72,7 @@ class Proxy:
     upstream: str
     plan: Plan = nothing
     retry_after: str = "0"  # what 429 and 503 ask for
-    says: dict[str, bytes] = field(default_factory=dict)  # fault -> a whole answer
+    says: Mapping[str, Saying] = field(default_factory=dict)  # by fault
     requests: int = 0
     met: Counter[str] = field(default_factory=Counter)  # faults that happened
     methods: Counter[str] = field(default_factory=Counter)
@@ -194,13 +196,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.close()
             raise ConnectionResetError
         body = self.rfile.read(length)
-        if fault == "refused":
+        if fault == "silent":
+            self._wait_for_its_end()
+        elif fault == "refused":
             self._hang_up()
         elif fault in ("500", "429", "503"):
             self._say(fault)
-        elif fault in self.proxy.says:
-            self.wfile.write(self.proxy.says[fault])
-            self._hang_up()
+        elif fault is not None and fault in self.proxy.says:
+            self._say_parts(self.proxy.says[fault])
         else:
             self._pass_on(fault, body)
 
@@ -224,6 +227,19 @@ class _Handler(BaseHTTPRequestHandler):
     def _say(self, status: str) -> None:
         asks = "" if status == "500" else f"Retry-After: {self.proxy.retry_after}\r\n"
         self.wfile.write(f"HTTP/1.1 {status} Said by the proxy\r\n{asks}Content-Length: 0\r\n\r\n".encode())
+
+    def _say_parts(self, saying: Saying) -> None:
+        with contextlib.suppress(OSError):
+            for part in (saying,) if isinstance(saying, bytes) else saying():
+                self.wfile.write(part)
+        self._hang_up()
+
+    def _wait_for_its_end(self) -> None:
+        """Say nothing until the client goes away."""
+        with contextlib.suppress(OSError):
+            while self.connection.recv(1 << 16):
+                pass
+        self._hang_up()
 
     def _hang_up(self) -> None:
         self.close_connection = True

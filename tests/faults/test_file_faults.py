@@ -191,7 +191,7 @@ def small_disk(place: Path, size: int) -> Iterator[Path]:
 
 
 def test_a_full_file_system_is_no_room_and_loses_nothing(tmp_path: Path, campaign: Begin) -> None:
-    with campaign("file errors", "a small file system, really full", short=6, long=60) as run:
+    with campaign("file errors", "a small file system, really full", short=4, long=40) as run:
         for number in range(run.goal):
             chance = run.random(number)
             room, size = chance.randint(150, 1000) * 1024, chance.randint(100, 40000)

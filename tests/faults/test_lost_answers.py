@@ -4,9 +4,7 @@ twice, no pad forgotten."""
 from __future__ import annotations
 
 import math
-import random
 import shutil
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import cycle, product
@@ -18,6 +16,7 @@ from anthill_sync import Store, durable
 from anthill_sync.errors import AnthillError
 from anthill_sync.settings import FRESH_WINDOW
 
+from .campaign import evenly
 from .conftest import Begin
 from .laboratory import Bench, Laboratory, one_more, operation_of
 from .proxy import Asked, nothing, seeded
@@ -140,17 +139,6 @@ def all_cases(benches: list[Bench]) -> Iterator[Case]:
                     yield Case(bench, Losses(operation, place, pattern), end)
 
 
-def chosen(cases: list[Case], wanted: int, chance: random.Random) -> list[Case]:
-    """So many of the cases, evenly from all kinds."""
-    chance.shuffle(cases)
-    turn: Counter[str] = Counter()
-    turns: list[tuple[int, int]] = []
-    for number, case in enumerate(cases):
-        turn[case.kind] += 1
-        turns.append((turn[case.kind], number))
-    return [cases[number] for _, number in sorted(turns)[:wanted]]
-
-
 @pytest.fixture
 def laboratory(tmp_path: Path) -> Iterator[Laboratory]:
     with Laboratory(tmp_path) as made:
@@ -164,7 +152,7 @@ def benches(laboratory: Laboratory) -> list[Bench]:
 
 def test_a_lost_answer_is_no_conflict_no_second_reservation_and_no_lost_pad(benches: list[Bench], campaign: Begin) -> None:
     with campaign("lost answers", "one by one", short=440, long=1300) as campaign_:
-        for case in chosen(list(all_cases(benches)), campaign_.goal, campaign_.random()):
+        for case in evenly(list(all_cases(benches)), lambda case: case.kind, campaign_.goal, campaign_.random()):
             with campaign_.case(case.kind, case):
                 case.check()
 
