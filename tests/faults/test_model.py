@@ -19,6 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from anthill_sync import Store, durable
 from anthill_sync.config import EMBEDDED_NETWORK
 from anthill_sync.errors import KeyNotFound, NetworkError, PutFailed, TryAgain
+from anthill_sync.networks import memory
 from tests.recovery_tools import facts, is_clean, lose_index, recovered
 from tests.store_tools import CHUNK, StoreRig, permanent, transient
 
@@ -28,7 +29,7 @@ from .points import Crash, PointNetwork, Points, installed
 from .scenarios import ONE_THREAD, State, noise, stream
 
 FAILURES = (PutFailed, NetworkError, TryAgain)  # what a network that fails makes of a call
-PARTS = 2
+PARTS = 4
 SIZES = [0, 1, 300, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 40, 5 * CHUNK + 9]
 
 Change = dict[str, bytes | None]  # what keys have once it is made; all of it or nothing
@@ -289,6 +290,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert set(self.rig.manifests()) <= {*self.values, *self.rig.index.stale, "last"}
             self.rig.assert_sound(**self.values)
             self.rig.store.close()
+            memory._NAMED.pop(self.rig.config.network.removeprefix("memory://"), None)  # else it is kept for ever
         self.done["histories"] += 1
 
 
