@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 
@@ -18,14 +16,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def long_run(request: pytest.FixtureRequest) -> bool:
     """True when ``--long`` was given."""
     return bool(request.config.getoption("--long"))
-
-
-@pytest.fixture
-def summary_line(request: pytest.FixtureRequest) -> Iterator[list[str]]:
-    """Lines appended here are shown at the end of the run."""
-    lines: list[str] = []
-    yield lines
-    request.node.user_properties += [("summary", line) for line in lines]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
