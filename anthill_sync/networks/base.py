@@ -31,6 +31,8 @@ class Properties:
     write_is_paid: bool
     connections: int  # calls that may run at once
     server: str | None = None  # who the other side said it is when the store was made; None: networks without a name
+    shows_reservations: bool = True  # a reserved, empty pad is there; False: reserving asks nobody, the first write creates
+    abilities: tuple[str, ...] = ()  # what an object store was found to be able to do
 
 
 class Pad(Protocol):
@@ -65,7 +67,8 @@ class Network(Protocol):
 
         Safe to repeat, from any thread. A pad that is reserved and still empty is left as it is; a
         pad that holds an image raises ``PadConflict``. After a timeout the pad is reserved or not;
-        repeating tells.
+        repeating tells. Where ``properties.shows_reservations`` is False this does nothing: the pad
+        is missing until its first write, and that tells whether it holds an image.
         """
 
     def write(self, pad: Pad, image: Image) -> None:

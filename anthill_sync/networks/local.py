@@ -1,9 +1,16 @@
-"""What the networks of this machine have in common."""
+"""What is known of this machine, and what the networks on it have in common."""
 
 from __future__ import annotations
 
 from ..errors import PermanentNetworkError
 from .base import Image, Pad, Properties
+
+_LOOPBACK = ("localhost", "::1")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` can only be this machine."""
+    return host in _LOOPBACK or (host.startswith("127.") and host.replace(".", "").isdigit())
 
 
 def local_properties(scheme: str, pad_size: int) -> Properties:

@@ -74,6 +74,13 @@ def _wait_for(stop: threading.Event, seconds: float) -> object:
     return stop.wait(seconds)
 
 
+def repeated(settings: Settings, name: str, address: str, action: Callable[[], T]) -> T:
+    """``action``, repeated like the calls of a network, and told of as ``name`` of ``address``: for what has to be asked
+    before there is a network."""
+    policy = _Policy(settings, RetryBudget(), PacingGate(1), _wait_for, time.monotonic, backoff.full_jitter)
+    return _Operation(policy, name, address, action).run(settings.attempts)
+
+
 class RetryingNetwork:
     """``inner``, with passing failures repeated as ``settings`` say (attempts, seconds, waits).
 
