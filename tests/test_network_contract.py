@@ -149,12 +149,17 @@ def test_reserving_twice_leaves_an_empty_pad_as_it_is(harness: Harness) -> None:
     assert harness.stored(ADDRESS) == empty(harness)
 
 
+def begin(network: Network) -> None:
+    """Reserve a pad; where that asks nobody, its first write tells."""
+    network.reserve(PAD)
+    if not network.properties.shows_reservations:
+        network.write(PAD, make_image(b"ours"))
+
+
 def test_a_pad_that_holds_an_image_cannot_be_reserved_and_written_as_new_and_keeps_the_image(harness: Harness) -> None:
     harness.plant(ADDRESS, b"somebody's image")
     with pytest.raises(PadConflict) as caught:
-        harness.network.reserve(PAD)
-        if not harness.network.properties.shows_reservations:
-            harness.network.write(PAD, make_image(b"ours"))
+        begin(harness.network)
     assert caught.value.context["pad"] == ADDRESS
     assert harness.stored(ADDRESS) == b"somebody's image"
 

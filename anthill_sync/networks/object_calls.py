@@ -9,16 +9,17 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import obstore
 from obstore.store import ObjectStore
 
-from ..errors import ProtocolError
+from ..errors import NetworkNotFound, ProtocolError
 from .base import Buffer, Image
+from .detached import Detached
 from .object_errors import FOREIGN, Missing, OutsideRange, Refused, Unsupported, translate
 
-__all__ = ["Bucket", "Missing", "OutsideRange", "Refused", "Stored", "Unsupported"]
+__all__ = ["Bucket", "Missing", "OutsideRange", "Refused", "Stored", "Tag", "Unsupported"]
 
 # Metadata of an object. No hyphens, which Azure refuses, and no underscores, which proxies drop from headers.
 COUNTER = "anthillcounter"  # decimal
@@ -31,12 +32,19 @@ _HELD = 20.0  # seconds until that must be over
 T = TypeVar("T")
 
 
+class Tag(NamedTuple):
+    """What a store calls one state of an object: most compare the one, Google the other. Opaque."""
+
+    e_tag: str | None
+    version: str | None
+
+
 @dataclass(frozen=True)
 class Stored:
     """What a store tells about an object without its body."""
 
     size: int  # bytes
-    e_tag: str | None
+    tag: Tag | None
     counter: int | None  # of our metadata; None: it has none
     digest: bytes | None  # likewise, 16 bytes
 
@@ -47,16 +55,18 @@ class Bucket:
     def __init__(self, store: ObjectStore, prefix: str, where: str) -> None:
         self._store = store
         self._prefix = prefix
+        self._detached = Detached()
         self.where = where
 
-    def create(self, name: str, image: Image, *, marked: bool) -> str | None:
-        """Write an object that must not be there yet; its ETag. ``Refused`` when it is. ``marked``: with counter and
+    def create(self, name: str, image: Image, *, marked: bool) -> Tag | None:
+        """Write an object that must not be there yet; its tag. ``Refused`` when it is. ``marked``: with counter and
         digest as metadata."""
         return self._put(name, image, "create", marked)
 
-    def replace(self, name: str, image: Image, *, marked: bool, e_tag: str | None = None) -> str | None:
-        """Write an object, whatever is there; with ``e_tag`` only in the place of the object that has it."""
-        return self._put(name, image, "overwrite" if e_tag is None else {"e_tag": e_tag}, marked)
+    def replace(self, name: str, image: Image, *, marked: bool, tag: Tag | None = None) -> Tag | None:
+        """Write an object, whatever is there; with ``tag`` only in the place of the state that has it."""
+        named = {} if tag is None else {key: text for key, text in tag._asdict().items() if text is not None}
+        return self._put(name, image, named or "overwrite", marked)
 
     def look(self, name: str) -> Stored | None:
         """One HEAD; None: there is no such object."""
@@ -91,21 +101,28 @@ class Bucket:
         except Missing:
             return
 
-    def _put(self, name: str, image: Image, mode: Any, marked: bool) -> str | None:
+    def close(self) -> None:
+        """Running calls fail at once; idle connections go with the store."""
+        self._detached.close()
+
+    def _put(self, name: str, image: Image, mode: Any, marked: bool) -> Tag | None:
         facts = {COUNTER: str(image.counter), DIGEST: image.digest.hex()} if marked else {}
         attributes: Any = {**_TYPE, **facts} if marked else None
 
-        def put() -> str | None:
+        def put() -> Tag | None:
             with _Lent(image.data) as data:
                 path = self._prefix + name
-                return obstore.put(self._store, path, data, attributes=attributes, mode=mode, use_multipart=False)["e_tag"]
+                return _tag(obstore.put(self._store, path, data, attributes=attributes, mode=mode, use_multipart=False))
 
-        return self._do("write", name, put)
+        try:
+            return self._do("write", name, put)
+        except Missing:
+            raise NetworkNotFound(f"{self.where} answers a write as if there were no such bucket: make it first") from None
 
     def _do(self, step: str, name: str, action: Callable[[], T]) -> T:
         """The border. What is raised has no foreign error as its context: that one's text may hold secrets."""
         try:
-            return action()
+            return self._detached.run(action)
         except FOREIGN as error:
             failure = translate(error, step, self.where, name)
         raise failure
@@ -135,12 +152,17 @@ class _Lent:
                 time.sleep(_POLL)
 
 
+def _tag(found: Any) -> Tag | None:
+    tag = Tag(found["e_tag"], found["version"])
+    return tag if any(tag) else None
+
+
 def _stored(found: Any) -> Stored:
     attributes = {str(name).lower(): str(value) for name, value in found.attributes.items()}
     counter, digest = attributes.get(COUNTER, ""), attributes.get(DIGEST, "")
     return Stored(
         size=found.meta["size"],
-        e_tag=found.meta["e_tag"],
+        tag=_tag(found.meta),
         counter=int(counter) if re.fullmatch(r"[0-9]{1,20}", counter) else None,
         digest=bytes.fromhex(digest) if re.fullmatch(r"[0-9a-f]{32}", digest) else None,
     )

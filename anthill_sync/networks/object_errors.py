@@ -26,7 +26,7 @@ from ..errors import (
 FOREIGN = (exceptions.BaseError, OSError, NotImplementedError)  # what obstore raises
 
 _STATUS = re.compile(r"status code: (\d{3})\b")
-_CODE = re.compile(r"<Code>([A-Za-z.]{1,64})</Code>")
+_CODE = re.compile(r"<Code>([A-Za-z0-9.]{1,64})</Code>")
 _DEBUG = "\n\nDebug source:"  # what follows repeats what stands before it, and names the kinds of errors below
 _KIND = re.compile(r"\bkind: (Connect|Timeout|Interrupted|Request|Decode)\b")
 _METADATA = re.compile(r"latest/(?:api/token|meta-data)|metadata\.google|metadata/identity|computeMetadata")
@@ -59,8 +59,8 @@ class Refused(Exception):
     """The condition of a write was not met: an object is there already, or not the one that was to be replaced."""
 
 
-class Unsupported(Exception):
-    """The store does not have what was asked for: a condition, or metadata."""
+class Unsupported(ProtocolError):
+    """The store does not have what was asked for: a condition, or metadata. Expected by the probe only."""
 
 
 class Missing(Exception):
@@ -79,7 +79,7 @@ def translate(error: Exception, step: str, where: str, pad: str | None = None) -
     if _METADATA.search(text.partition("\n")[0]) and not status.startswith("5"):
         kind, why = AccessDenied, _NO_CREDENTIALS
     else:
-        ordinary = _ordinary(error, text, status, code)
+        ordinary = _ordinary(error, text, status, code, where)
         if ordinary is not None:
             return ordinary
         kind, why = _failure(error, text, status, code)
@@ -92,14 +92,14 @@ def _found(pattern: re.Pattern[str], text: str) -> str:
     return match[1] if match else ""
 
 
-def _ordinary(error: Exception, text: str, status: str, code: str) -> Exception | None:
+def _ordinary(error: Exception, text: str, status: str, code: str, where: str) -> Exception | None:
     """What is no failure of the store, but an answer."""
     if isinstance(error, FileNotFoundError) and code not in _ABSENT:
         return Missing()
     if isinstance(error, (exceptions.AlreadyExistsError, exceptions.PreconditionError)):
         return Refused()
     if status == "501" or isinstance(error, (NotImplementedError, exceptions.NotSupportedError)):
-        return Unsupported()
+        return Unsupported(f"{where} does not do what it did when this store was made (conditions or metadata of objects)")
     local = isinstance(error, exceptions.GenericError) and not status and re.search(r"\brange\b", text)
     return OutsideRange() if status == "416" or local else None
 

@@ -18,7 +18,7 @@ from blake3 import blake3
 from ..errors import AccessDenied, ConfigurationError, NetworkError, TransientNetworkError
 from ..settings import KIB, Settings
 from .base import Image
-from .object_calls import Bucket, Missing, Refused, Stored, Unsupported
+from .object_calls import Bucket, Missing, Refused, Stored, Tag, Unsupported
 from .retrying import repeated
 
 ONLY_CREATE = "create"  # a write can be made to fail where an object is: one after the other at least
@@ -73,8 +73,8 @@ class _Probe:
         except Missing:
             return
         except AccessDenied as error:
-            told = f"{error}. Asking for an object that is not there has to be allowed too: on AWS that is s3:ListBucket"
-            raise AccessDenied(told) from None
+            more = "they must also be allowed to ask for what is not there, on AWS that is s3:ListBucket"
+            raise AccessDenied(f"{error}; if the credentials are right, {more}") from None
         raise self._unfit("it shows objects that were never written")
 
     def _creating(self) -> list[str]:
@@ -114,18 +114,18 @@ class _Probe:
 
     def _replacing(self) -> list[str]:
         """In the place of a state that is gone, of the one that is there, and several at once."""
-        stale = self._shown(_image(1, _LARGE)).e_tag
+        stale = self._shown(_image(1, _LARGE)).tag
         self._write(_image(2, _SMALL))
-        current = self._shown(_image(2, _SMALL)).e_tag
+        current = self._shown(_image(2, _SMALL)).tag
         if stale is None or current is None or stale == current:
             return []
 
-        def put(number: int, e_tag: str | None) -> object:
-            return self._bucket.replace(self._name, _image(number, _SMALL), marked=self._marks, e_tag=e_tag)
+        def put(number: int, tag: Tag | None) -> object:
+            return self._bucket.replace(self._name, _image(number, _SMALL), marked=self._marks, tag=tag)
 
         if not self._refuses(lambda: put(3, stale)) or self._refuses(lambda: put(4, current)):
             return []
-        latest = self._shown(_image(4, _SMALL)).e_tag
+        latest = self._shown(_image(4, _SMALL)).tag
         return [IF_MATCH] if self._winners(lambda number: put(number, latest)) == 1 else []
 
     def _reading(self) -> list[str]:
@@ -133,8 +133,8 @@ class _Probe:
         self._write(_image(9, _LARGE))
         self._shown(_image(9, _LARGE))
         try:
-            part, _ = self._bucket.read(self._name, 1000, 10, _LARGE)
-        except (Unsupported, NetworkError):
+            part, _ = self._again(partial(self._read, 1000, 10))
+        except NetworkError:
             return []
         return [RANGES] if part == data[1000:1010] else []
 
@@ -154,10 +154,7 @@ class _Probe:
             self._write(image)
 
     def _read_one_of(self, allowed: set[bytes]) -> None:
-        try:
-            data, _ = self._bucket.read(self._name, 0, None, 2 * _LARGE)
-        except Missing:
-            raise _NotShown(f"{self._bucket.where} hides an object while it is replaced") from None
+        data, _ = self._read()
         if data not in allowed:
             raise self._unfit("it shows parts of objects while they are replaced")
 
@@ -166,7 +163,7 @@ class _Probe:
         try:
             for name in (self._name, self._name + "-race"):
                 self._again(partial(self._bucket.delete, name))
-        except (NetworkError, Unsupported, ConfigurationError):
+        except (NetworkError, ConfigurationError):
             return []
         return [DELETE]
 
@@ -181,14 +178,18 @@ class _Probe:
             self._marks = False
             self._write(image)
 
+    def _read(self, offset: int = 0, length: int | None = None) -> tuple[bytes, Stored]:
+        """One look at an object that has been written."""
+        try:
+            return self._bucket.read(self._name, offset, length, 2 * _LARGE)
+        except Missing:
+            raise _NotShown(f"{self._bucket.where} does not show an object that was written") from None
+
     def _shown(self, image: Image) -> Stored:
         """What is told about the object once it is ``image``."""
 
         def look() -> Stored:
-            try:
-                data, stored = self._bucket.read(self._name, 0, None, 2 * _LARGE)
-            except Missing:
-                raise _NotShown("missing") from None
+            data, stored = self._read()
             if data != image.data:
                 raise _NotShown("another image")
             return stored

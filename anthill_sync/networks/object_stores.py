@@ -29,6 +29,7 @@ _ENDPOINTS = {
     "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
 }
 _NAMES = {"gs": {"endpoint": "base_url"}, "az": {"account": "account_name"}}  # options of a URL as obstore calls them
+_DEFAULTS = {"s3": {"disable_bulk_delete": "true"}}  # which not every server of that interface knows
 _IN_THE_URL = ("bucket", "bucket_name", "container_name")
 _UNKNOWN_KEY = re.compile(r"Configuration key: '([a-z0-9_.]{1,64})'")
 
@@ -50,7 +51,7 @@ def open_store(url: ObjectUrl, settings: Settings, *, pad_size: int, connections
 
 def _config(url: ObjectUrl, settings: Settings) -> dict[str, str]:
     """Settings over what a profile gives, and the URL over both; the environment, below all, obstore reads itself."""
-    chosen = dict(settings.objects)
+    chosen = {**_DEFAULTS.get(url.scheme, {}), **settings.objects}
     for name in _IN_THE_URL:
         if name in chosen:
             raise ConfigurationError(f"objects.{name} is no setting: the network URL names it")
@@ -113,6 +114,8 @@ def _why(text: str) -> str:
     unknown = _UNKNOWN_KEY.search(text)
     if unknown:
         return f"objects.{unknown[1]} is no setting of this store"
+    if "root_certificate" in text:
+        return "the file of the setting ca_file holds no certificate (PEM)"
     if "MissingAccount" in text:
         return "which account? Name it with ?account= in the URL, objects.account_name, or AZURE_STORAGE_ACCOUNT_NAME"
     return "a setting objects.* or a variable of the environment has a value that is not understood (credentials, endpoint, ...)"

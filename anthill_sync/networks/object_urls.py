@@ -31,14 +31,14 @@ class ObjectUrl:
     def __str__(self) -> str:
         """The one form in which it is kept."""
         where = f"{self.scheme}://{self.bucket}/{self.prefix}".rstrip("/")
-        pairs = [f"{name}={quote(self.options[name], safe=':/')}" for name in sorted(self.options)]
+        pairs = [f"{name}={quote(self.options[name], safe=':/[]')}" for name in sorted(self.options)]
         return where + ("?" + "&".join(pairs) if pairs else "")
 
 
 def parse(scheme: str, rest: str) -> ObjectUrl:
     """What stands behind ``scheme:``. ``ConfigurationError`` says what to write and repeats nothing of the URL."""
     path, _, query = rest.partition("?")
-    bucket, _, prefix = path.removeprefix("//").strip("/").partition("/")
+    bucket, _, prefix = path.removeprefix("//").partition("/")
     parts = [part for part in prefix.split("/") if part]
     good = all(_PART.fullmatch(part) and part not in (".", "..") for part in parts)
     if not path.startswith("//") or "#" in rest or not _BUCKET.fullmatch(bucket) or not good:

@@ -19,7 +19,7 @@ from ..errors import PadConflict, PadNotFound, TransientNetworkError
 from ..settings import Settings
 from .base import Image, Pad, Properties
 from .local import check_fits
-from .object_calls import Bucket, Missing, OutsideRange, Refused, Stored
+from .object_calls import Bucket, Missing, OutsideRange, Refused, Stored, Tag
 from .object_probe import IF_MATCH, METADATA, ONLY_CREATE, RANGES, probe
 from .object_stores import open_store
 from .object_urls import parse
@@ -35,7 +35,11 @@ def open_objects(scheme: str, rest: str, *, pad_size: int, settings: Settings, f
     connections = settings.reserve_threads + settings.upload_threads + settings.download_threads
     store = open_store(url, settings, pad_size=pad_size, connections=connections)
     bucket = Bucket(store, url.prefix, f"{url.scheme}://{url.bucket}")
-    abilities = tuple(facts["abilities"]) if facts.get("abilities") else probe(bucket, settings)
+    try:
+        abilities = tuple(facts["abilities"]) if "abilities" in facts else probe(bucket, settings)
+    except BaseException:
+        bucket.close()
+        raise
     return ObjectNetwork(bucket, scheme=scheme, pad_size=pad_size, connections=connections, abilities=abilities)
 
 
@@ -46,7 +50,7 @@ class _Ours:
     counter: int
     digest: bytes
     size: int
-    e_tag: str | None
+    tag: Tag | None
 
 
 class ObjectNetwork:
@@ -125,40 +129,41 @@ class ObjectNetwork:
             return self._nothing(pad)
 
     def close(self) -> None:
-        """Idle connections go with the object; a running call ends by its own deadline."""
+        """Leave running calls behind: they fail at once here, and end by their own deadlines."""
+        self._bucket.close()
 
     # -- writing
 
     def _send(self, pad: Pad, image: Image) -> None:
         before = self._forget(pad)
         try:
-            e_tag = self._first(pad, image) if image.counter == 1 else self._later(pad, image, before)
+            tag = self._first(pad, image) if image.counter == 1 else self._later(pad, image, before)
         except Refused:
-            e_tag = self._resolve(pad, image)
+            tag = self._resolve(pad, image)
         except TransientNetworkError:
             self._unanswered[pad.address] = image.digest
             raise
-        self._remember(pad, image, e_tag)
+        self._remember(pad, image, tag)
 
-    def _first(self, pad: Pad, image: Image) -> str | None:
+    def _first(self, pad: Pad, image: Image) -> Tag | None:
         if self._creates:
             return self._bucket.create(pad.address, image, marked=self._marks)
         if self._bucket.look(pad.address) is not None:
             raise Refused
         return self._bucket.replace(pad.address, image, marked=self._marks)
 
-    def _later(self, pad: Pad, image: Image, before: _Ours | None) -> str | None:
+    def _later(self, pad: Pad, image: Image, before: _Ours | None) -> Tag | None:
         """Where counters are compared here, in the place of the image before this one and of no other; our own write of it
         may be remembered, which saves a look."""
         if not self._compares:
             return self._bucket.replace(pad.address, image, marked=self._marks)
-        e_tag = before.e_tag if before is not None and before.counter == image.counter - 1 else None
-        if e_tag is None:
+        tag = before.tag if before is not None and before.counter == image.counter - 1 else None
+        if tag is None:
             stored = self._predecessor(pad, image)
             if stored.digest == image.digest:
-                return stored.e_tag
-            e_tag = stored.e_tag
-        return self._bucket.replace(pad.address, image, marked=self._marks, e_tag=e_tag)
+                return stored.tag
+            tag = stored.tag
+        return self._bucket.replace(pad.address, image, marked=self._marks, tag=tag)
 
     def _predecessor(self, pad: Pad, image: Image) -> Stored:
         """What is stored: the image that this one replaces, or this one itself."""
@@ -173,15 +178,15 @@ class ObjectNetwork:
 
     def _counter(self, pad: Pad) -> int | None:
         """From the image itself, where a copy of the bucket has lost the metadata; None: that is none of ours."""
-        data = self._read(pad, 0, _HEADER.size)
+        data = self.read(pad, 0, _HEADER.size)
         magic, counter = _HEADER.unpack(data) if len(data) == _HEADER.size else (b"", 0)
         return int(counter) if magic == _MAGIC else None
 
-    def _resolve(self, pad: Pad, image: Image) -> str | None:
+    def _resolve(self, pad: Pad, image: Image) -> Tag | None:
         """A write was refused, perhaps because an earlier attempt, whose answer was lost, has succeeded."""
         stored = self._look(pad)
         if stored is not None and stored.digest == image.digest:
-            return stored.e_tag
+            return stored.tag
         if image.counter > 1:
             self._predecessor(pad, image)
         elif stored is not None:
@@ -192,7 +197,7 @@ class ObjectNetwork:
         stored = self._look(pad)
         if stored is None or stored.digest != image.digest:
             return False
-        self._remember(pad, image, stored.e_tag)
+        self._remember(pad, image, stored.tag)
         return True
 
     # -- reading
@@ -235,9 +240,9 @@ class ObjectNetwork:
 
     # -- what was just written
 
-    def _remember(self, pad: Pad, image: Image, e_tag: str | None) -> None:
+    def _remember(self, pad: Pad, image: Image, tag: Tag | None) -> None:
         with self._lock:
-            self._ours[pad.address] = _Ours(image.counter, image.digest, len(image.data), e_tag)
+            self._ours[pad.address] = _Ours(image.counter, image.digest, len(image.data), tag)
             while len(self._ours) > _REMEMBERED:
                 self._ours.popitem(last=False)
 
