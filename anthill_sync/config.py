@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import durable
 from .errors import ConfigurationError, IndexDamaged, LocalIOError, NoRoom, NoStore, PermissionRefused, UnknownFormat
-from .settings import parse_setting
+from .settings import CHUNK_MARGIN, check_pad_size, parse_setting
+
+if TYPE_CHECKING:
+    from .keys import MasterKey
 
 FORMAT = 1
 CONFIG_NAME = "config.json"
@@ -21,7 +25,8 @@ EMBEDDED_NETWORK = "dir:pads"  # inside the home, and relative to it, so that th
 
 @dataclass(frozen=True)
 class Config:
-    """The fields of ``config.json``. Sizes in bytes; ``key_file`` None: ``key`` in the home."""
+    """The fields of ``config.json``. Sizes in bytes; ``key_file`` None: ``key`` in the home. ``store``: the id that
+    key and slot give, in hexadecimal; None: not known."""
 
     network: str
     pad_size: int
@@ -30,10 +35,16 @@ class Config:
     facts: Mapping[str, Any]
     key_file: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    store: str | None = None
 
     def key_path(self, home: Path) -> Path:
         """Where the key file is."""
         return home / KEY_NAME if self.key_file is None else Path(self.key_file)
+
+    def check_key(self, key: MasterKey, home: Path) -> None:
+        """Refuse the key of another store: it would find none of the pads, and put new ones where nobody looks later."""
+        if self.store not in (None, key.store_id(self.slot).hex()):
+            raise ConfigurationError(f"{self.key_path(home)}: the key of another store; bring back the one {home} was made with")
 
 
 def default_home(environ: Mapping[str, str] | None = None) -> tuple[Path, str]:
@@ -71,23 +82,45 @@ def read_config(home: Path, why: str = "it was named") -> Config:
 
 
 def _parse(fields: Any, path: Path) -> Config:
-    if isinstance(fields, dict) and fields.get("format") != FORMAT:
-        raise UnknownFormat(f"{path}: format {fields.get('format')!r}; this version reads {FORMAT}")
+    if isinstance(fields, dict) and isinstance(fields.get("format"), int) and fields["format"] != FORMAT:
+        raise UnknownFormat(f"{path}: format {fields['format']!r}; this version reads {FORMAT}")
     try:
+        _check_sum(fields)
         fields.pop("format")
         config = Config(**fields)
-        sane = isinstance(config.network, str) and 0 < config.chunk_size < config.pad_size and config.slot >= 0
-        if not sane or not isinstance(config.settings, dict):
-            raise ValueError("a field has an impossible value")
-    except (AttributeError, TypeError, ValueError) as error:
-        raise IndexDamaged(f"{path}: damaged ({error})") from error
+        _check_fields(config)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise IndexDamaged(f"{path}: damaged ({error}); restore it from your copy") from error
     return config
+
+
+def _check_sum(fields: dict[str, Any]) -> None:
+    """A changed bit may name another network, slot or size, and all would seem to be well until something is written.
+    Who changes the file by hand takes the sum out."""
+    named = fields.pop("sum", None)
+    if named is not None and named != _sum(fields):
+        raise ValueError("its sum does not fit; whoever changed it on purpose takes the member 'sum' out")
+
+
+def _sum(fields: Mapping[str, Any]) -> str:
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
+
+
+def _check_fields(config: Config) -> None:
+    whole = all(type(number) is int for number in (config.pad_size, config.chunk_size, config.slot)) and config.slot >= 0
+    mappings = isinstance(config.settings, dict) and isinstance(config.facts, dict)
+    names = isinstance(config.network, str) and all(
+        isinstance(name, (str, type(None))) for name in (config.key_file, config.store)
+    )
+    if not (whole and mappings and names) or config.chunk_size != check_pad_size(config.pad_size) - CHUNK_MARGIN:
+        raise ValueError("a field has an impossible value")
 
 
 def write_config(home: Path, config: Config) -> None:
     """Replace ``config.json``, durably."""
     fields = {"format": FORMAT, **{name: getattr(config, name) for name in Config.__dataclass_fields__}}
-    data = json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
+    data = json.dumps({**fields, "sum": _sum(fields)}, indent=2, ensure_ascii=False) + "\n"
     try:
         durable.replace_file(home / CONFIG_NAME, data.encode("utf-8"))
     except OSError as error:

@@ -17,7 +17,7 @@ from .keys import MasterKey, encode_key, encode_wrapped_key, read_key_file
 from .lock import check_flock
 from .networks import normalise_url, open_network, prepare_network
 from .networks.base import Network
-from .networks.retrying import RetryingNetwork
+from .networks.retrying import open_retrying
 from .settings import CHUNK_MARGIN, DEFAULT_PAD_SIZE, FRESH_WINDOW, Settings, check_pad_size, resolve
 
 
@@ -51,7 +51,7 @@ def create(
         create_files(home)
     except OSError as error:
         raise NoRoom(f"{home}: {error.strerror}") from error
-    write_config(home, Config(**{**vars(config), "facts": facts}))
+    write_config(home, Config(**{**vars(config), "facts": facts, "store": key.store_id(slot).hex()}))
 
 
 def _key(path: Path, passphrase: str | None) -> tuple[MasterKey, bool]:
@@ -71,8 +71,11 @@ def _key(path: Path, passphrase: str | None) -> tuple[MasterKey, bool]:
 
 def connect(home: Path, config: Config, settings: Settings) -> Network:
     """The network of a store, with retries."""
-    network = open_network(config.network, pad_size=config.pad_size, base=home, settings=settings, facts=config.facts)
-    return RetryingNetwork(network, settings)
+
+    def opens() -> Network:
+        return open_network(config.network, pad_size=config.pad_size, base=home, settings=settings, facts=config.facts)
+
+    return open_retrying(opens, settings)
 
 
 def _probe(home: Path, config: Config, key: MasterKey, settings: Settings, *, check_empty: bool) -> dict[str, Any]:

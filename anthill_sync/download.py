@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import TypeVar
 
+from .errors import BlockDamaged
 from .networks.base import Call, calling
 from .pads import Pads
 from .pipeline import Pipeline
+from .sealing import OVERHEAD
 from .settings import DOWNLOAD_WINDOW
 from .values import Block, Value
 
@@ -54,6 +56,7 @@ class Downloader:
     def __init__(self, pads: Pads, pipeline: Pipeline, chunk_size: int) -> None:
         self._pads = pads
         self._pipeline = pipeline
+        self._chunk_size = chunk_size
         self._buffers = Buffers(chunk_size)
 
     def open_block(self, chunk: int, block: Block) -> bytes:
@@ -65,7 +68,7 @@ class Downloader:
         would only add its delay."""
         if len(parts) == 1:
             chunk, first, stop = parts[0]
-            yield memoryview(self.open_block(chunk, _block(value, chunk)))[first:stop]
+            yield memoryview(self.open_block(chunk, self._block(value, chunk)))[first:stop]
             return
         for buffer, view in self._ahead(parts, lambda part: self._open(value, part)):
             yield view
@@ -85,7 +88,7 @@ class Downloader:
 
     def _open(self, value: Value, part: Part) -> tuple[memoryview, memoryview]:
         chunk, first, stop = part
-        block = _block(value, chunk)
+        block = self._block(value, chunk)
         sealed = self._pads.read_extent(block.extent)
         buffer = self._buffers.take()
         self._pads.sealer.open_block_into(block.data_id, chunk, sealed, buffer)
@@ -115,6 +118,11 @@ class Downloader:
 
         return self._pipeline.download(called)
 
-
-def _block(value: Value, chunk: int) -> Block:
-    return next(value.range(chunk, chunk + 1))[1]
+    def _block(self, value: Value, chunk: int) -> Block:
+        """The block of a chunk, of just the length that size and place in the value give: an index or a chunk size that
+        does not fit must not shift bytes."""
+        length = min(self._chunk_size, value.size - chunk * self._chunk_size) + OVERHEAD
+        block = next(value.range(chunk, chunk + 1))[1] if chunk < value.chunks else None
+        if block is None or block.length != length:
+            raise BlockDamaged(f"chunk {chunk} of a value of {value.size} bytes is not where chunks of this store lie")
+        return block

@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from . import durable
-from .errors import AnthillError, IndexDamaged, Interrupted, LocalIOError, NoRoom, StoreClosed
+from .errors import AnthillError, IndexDamaged, Interrupted, LocalIOError, NoRoom, PermissionRefused, StoreClosed
 from .groupcommit import GroupCommit, Ticket
 from .index import Freed, ImpossibleRecord, MasterIndex, Record
 from .lines import Tail, batch_line, dumps, first_line, load_snapshot, scan, snapshot_lines
@@ -80,9 +80,17 @@ class Journal:
                 return False
             try:
                 return self._catch_up()
-            except BaseException:
+            except BaseException as error:
                 self._close_reader()  # perhaps half applied: the next look begins anew
+                if isinstance(error, OSError):
+                    raise self._unreadable(error) from error
                 raise
+
+    def _unreadable(self, error: OSError) -> AnthillError:
+        place = error.filename or self._path
+        if isinstance(error, PermissionError):
+            return PermissionRefused(f"{place}: {error.strerror}; make it readable: chmod u+r {place}")
+        return LocalIOError(f"{place}: {error.strerror}; nothing was changed")
 
     def _catch_up(self) -> bool:
         found = self._stat()

@@ -84,6 +84,7 @@ class Store(MutableMapping[str, bytes]):
         config = read_config(place, why)
         resolved = resolve(config.settings, settings)
         key = read_key_file(config.key_path(place), passphrase)
+        config.check_key(key, place)
         network = creating.connect(place, config, resolved)
         return cls(Session(place, config, key, resolved, network, lock_wait=lock_wait, read_only=read_only))
 

@@ -117,13 +117,10 @@ class DirectoryNetwork:
     def _open_folder(self, name: str) -> Path:
         """Make the folder if need be, make its entry durable, and clean it: once per folder and process.
 
-        No lock: two threads may both do this, and each returns only after its own sync. The root is
-        synced even when ``make_folder`` did so, because it does not when somebody else made the folder
-        and may not have synced it yet; at worst that is one more sync of a clean folder, 256 times.
+        No lock: two threads may both do this, and each returns only after its own sync of the root.
         """
         folder = self._root / name
         durable.make_folder(folder)
-        durable.sync_folder(self._root)
         with suppress(OSError):  # cleaning never fails a write
             _remove_abandoned(folder)
         return self._folders.setdefault(name, folder)
