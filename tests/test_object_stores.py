@@ -326,6 +326,7 @@ def test_what_init_is_told_has_its_exit_code_and_makes_no_store(
         monkeypatch.setenv(name, value)
     with Scripted(answer) as script:
         result = Shell(tmp_path / "home")("init", "--set", "backoff_base=0", "--network", f"s3://bucket?endpoint={script.url}")
+    assert len(script.requests) == (Settings().attempts if code == 75 else 1)
     assert (result.code, words in result.err) == (code, True), result.err
     assert not (tmp_path / "home" / "config.json").exists()
     assert not [value for name, value in KEYS.items() if "KEY" in name and value in result.err]
@@ -341,5 +342,19 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         opened("s3://bucket")
 
 
-def test_settings_are_those_of_the_store_for_python_too() -> None:
-    assert Settings().with_values({"objects.region": "eu"}, "x").objects == {"region": "eu"}
+@pytest.mark.parametrize(
+    ("scheme", "settings", "header"),
+    [
+        ("s3", {"objects.access_key_id": "x", "objects.secret_access_key": "y"}, ("if-match", '"1"')),
+        ("gs", {"objects.bearer_token": "t"}, ("x-goog-if-generation-match", "7")),
+        ("az", {"objects.account_name": "colony", "objects.account_key": "a2V5"}, ("if-match", '"1"')),
+    ],
+)
+def test_a_later_image_names_the_one_before_as_each_store_wants_it(
+    scheme: str, settings: dict[str, str], header: tuple[str, str]
+) -> None:
+    with Scripted(Answer(201, headers={"ETag": '"1"', "x-goog-generation": "7"})) as script:
+        network = opened(f"{scheme}://bucket?endpoint={script.url}", **settings)
+        network.write(PAD, make_image(b"first"))
+        network.write(PAD, make_image(b"second", 2))
+    assert script.requests[1].headers[header[0]] == header[1]

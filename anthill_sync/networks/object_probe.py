@@ -52,10 +52,9 @@ class _Probe:
         self._marks = True
 
     def run(self) -> tuple[str, ...]:
-        abilities = []
+        self._absent()
         try:
-            self._absent()
-            abilities += [*self._creating(), *self._replacing(), *self._reading()]
+            abilities = [*self._creating(), *self._replacing(), *self._reading()]
             self._replaced_whole()
         finally:
             removed = self._remove()
