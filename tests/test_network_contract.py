@@ -19,6 +19,7 @@ from anthill_sync.networks.memory import MemoryNetwork
 from anthill_sync.networks.retrying import RetryingNetwork
 from anthill_sync.settings import Settings
 from tests.support import FaultyNetwork, SlowNetwork, make_image, make_pad, run_threads
+from tests.support.cluster import SWIFT, SwiftCluster
 from tests.support.objects import KEYS, STRONG, local_objects, memory_objects, moto, plant, stored
 from tests.support.servers import serve_only, stop_only
 
@@ -85,6 +86,13 @@ def s3_without_conditions(folder: Path) -> Harness:
     return s3(folder, ("metadata",))
 
 
+def swift(cluster: SwiftCluster) -> Harness:
+    """A live cluster of several machines' worth of servers, with what the probe finds there."""
+    url = cluster.url()
+    network = open_network(url, pad_size=PAD_SIZE, base=Path("/"), settings=Settings(), facts={"abilities": SWIFT})
+    return objects_in(network, cluster.store(url), marked=True)
+
+
 NETWORKS: dict[str, Callable[[Path], Harness]] = {
     "memory": memory,
     "directory": directory,
@@ -108,12 +116,20 @@ def _no_server_left() -> Iterator[None]:
     stop_only()
 
 
-@pytest.fixture(params=[(network, wrapper) for network in NETWORKS for wrapper in WRAPPERS], ids="-".join)
+ON_THE_CLUSTER = [pytest.mark.cluster, pytest.mark.xdist_group("cluster")]
+PARAMS = [
+    *(pytest.param((network, wrapper), id=f"{network}-{wrapper}") for network in NETWORKS for wrapper in WRAPPERS),
+    pytest.param(("swift", "bare"), id="swift-bare", marks=ON_THE_CLUSTER),
+]
+
+
+@pytest.fixture(params=PARAMS)
 def harness(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Harness:
     network, wrapper = request.param
-    for name, value in KEYS.items():
+    cluster: SwiftCluster | None = request.getfixturevalue("cluster") if network == "swift" else None
+    for name, value in (KEYS if cluster is None else cluster.environment).items():
         monkeypatch.setenv(name, value)
-    made = NETWORKS[network](tmp_path)
+    made = NETWORKS[network](tmp_path) if cluster is None else swift(cluster)
     return replace(made, network=WRAPPERS[wrapper](made.network))
 
 

@@ -290,7 +290,7 @@ def test_a_store_on_s3_is_made_used_and_described_by_the_command(tmp_path: Path,
         shell.ok("put", "key", "-", stdin=b"value" * 10_000)
         assert shell.ok("get", "key").data == b"value" * 10_000
         usage = shell.ok("usage").out
-    assert "abilities create/atomic create/metadata/if-match/ranges/delete" in usage
+    assert "abilities create/metadata/if-match/ranges/delete" in usage
     kept = (tmp_path / "home" / "config.json").read_text()
     assert '"if-match"' in kept
     assert not [value for name, value in KEYS.items() if "KEY" in name and value in kept + usage]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import obstore
 from obstore.store import ObjectStore
 
-from ..errors import NetworkNotFound, ProtocolError
+from ..errors import NetworkNotFound, ProtocolError, TransientNetworkError
 from .base import Buffer, Image
 from .detached import Detached
 from .object_errors import FOREIGN, Missing, OutsideRange, Refused, Unsupported, translate
@@ -57,6 +57,7 @@ class Bucket:
         self._prefix = prefix
         self._detached = Detached()
         self.where = where
+        self.eventual = False  # its replicas may differ: that one does not know the bucket may pass
 
     def create(self, name: str, image: Image, *, marked: bool) -> Tag | None:
         """Write an object that must not be there yet; its tag. ``Refused`` when it is. ``marked``: with counter and
@@ -117,7 +118,8 @@ class Bucket:
         try:
             return self._do("write", name, put)
         except Missing:
-            raise NetworkNotFound(f"{self.where} answers a write as if there were no such bucket: make it first") from None
+            absent = NetworkNotFound(f"{self.where} answers a write as if there were no such bucket: make it first")
+        raise self._passing(absent)
 
     def _do(self, step: str, name: str, action: Callable[[], T]) -> T:
         """The border. What is raised has no foreign error as its context: that one's text may hold secrets."""
@@ -125,7 +127,12 @@ class Bucket:
             return self._detached.run(action)
         except FOREIGN as error:
             failure = translate(error, step, self.where, name)
-        raise failure
+        raise self._passing(failure)
+
+    def _passing(self, failure: Exception) -> Exception:
+        if self.eventual and isinstance(failure, NetworkNotFound):
+            return TransientNetworkError(f"{failure}; or its servers do not find each other")
+        return failure
 
 
 class _Lent:

@@ -1,6 +1,6 @@
 """What a store can do, found out by trying, once, when a store is made on it.
 
-About 40 requests on a few small objects named ``probe-...``, which are removed. A store that does not keep what a pad
+About 30 requests on one small object named ``probe-...``, which is removed. A store that does not keep what a pad
 needs is refused with the reason: it has to show, within the retries that a call has, what was written, and to replace an
 object as a whole.
 """
@@ -21,8 +21,7 @@ from .base import Image
 from .object_calls import Bucket, Missing, Refused, Stored, Tag, Unsupported
 from .retrying import repeated
 
-ONLY_CREATE = "create"  # a write can be made to fail where an object is: one after the other at least
-ATOMIC_CREATE = "atomic create"  # of writers at the same moment only one succeeds
+ONLY_CREATE = "create"  # a write can be made to fail where an object is; perhaps not atomically, which nothing relies on
 IF_MATCH = "if-match"  # a write can be made to replace one state of an object and no other, atomically
 METADATA = "metadata"  # counter and digest come back
 RANGES = "ranges"  # a part of an object can be read
@@ -77,16 +76,13 @@ class _Probe:
         raise self._unfit("it shows objects that were never written")
 
     def _creating(self) -> list[str]:
-        """Twice one after the other, then several at once; and whether metadata come back."""
+        """Twice one after the other; and whether metadata come back."""
         found = self._created(_image(1, _LARGE))
         self._shown(_image(1, _LARGE))
         stored = self._again(lambda: self._bucket.look(self._name))
         self._marks = self._marks and stored is not None and (stored.counter, stored.digest) == (1, _image(1, _LARGE).digest)
         if found and self._refuses(lambda: self._bucket.create(self._name, _image(2, _SMALL), marked=self._marks)):
             abilities = [ONLY_CREATE]
-            racing = self._name + "-race"
-            if self._winners(lambda number: self._bucket.create(racing, _image(number, _SMALL), marked=self._marks)) == 1:
-                abilities.append(ATOMIC_CREATE)
         else:
             abilities = []
             self._write(_image(1, _LARGE))
@@ -160,8 +156,7 @@ class _Probe:
     def _remove(self) -> list[str]:
         """What may not be removed stays; nothing here ever needs to."""
         try:
-            for name in (self._name, self._name + "-race"):
-                self._again(partial(self._bucket.delete, name))
+            self._again(partial(self._bucket.delete, self._name))
         except (NetworkError, ConfigurationError):
             return []
         return [DELETE]

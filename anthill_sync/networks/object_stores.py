@@ -30,15 +30,19 @@ _ENDPOINTS = {
 }
 _NAMES = {"gs": {"endpoint": "base_url"}, "az": {"account": "account_name"}}  # options of a URL as obstore calls them
 _DEFAULTS = {"s3": {"disable_bulk_delete": "true"}}  # which not every server of that interface knows
+_NEWEST = {"x-newest": "true"}  # Swift asks all replicas then; nobody else knows it, and it is not signed
 _IN_THE_URL = ("bucket", "bucket_name", "container_name")
 _UNKNOWN_KEY = re.compile(r"Configuration key: '([a-z0-9_.]{1,64})'")
 
 
-def open_store(url: ObjectUrl, settings: Settings, *, pad_size: int, connections: int) -> ObjectStore:
-    """The store at ``url`` for objects of at most ``pad_size`` bytes. Nothing is contacted. ``ConfigurationError`` names the
-    setting that is wrong, never its value."""
+def open_store(url: ObjectUrl, settings: Settings, *, pad_size: int, connections: int, eventual: bool) -> ObjectStore:
+    """The store at ``url`` for objects of at most ``pad_size`` bytes. Nothing is contacted. ``eventual``: replicas may
+    differ, so that the newest has to be asked for. ``ConfigurationError`` names the setting that is wrong, never its
+    value."""
     config = _config(url, settings)
     client = _client_options(_endpoint(url.scheme, config), settings, pad_size, connections)
+    if eventual:
+        client["default_headers"] = _NEWEST
     retries = {"max_retries": 0, "retry_timeout": timedelta(seconds=1)}
     try:
         store: ObjectStore = _STORES[url.scheme](url.bucket, config=config, client_options=client, retry_config=retries)

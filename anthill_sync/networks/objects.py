@@ -33,7 +33,8 @@ def open_objects(scheme: str, rest: str, *, pad_size: int, settings: Settings, f
     """The network at ``scheme:rest`` for pads of ``pad_size`` bytes; the store is probed unless ``facts`` tell."""
     url = parse(scheme, rest)
     connections = settings.reserve_threads + settings.upload_threads + settings.download_threads
-    store = open_store(url, settings, pad_size=pad_size, connections=connections)
+    eventual = IF_MATCH not in facts.get("abilities", ())
+    store = open_store(url, settings, pad_size=pad_size, connections=connections, eventual=eventual)
     bucket = Bucket(store, url.prefix, f"{url.scheme}://{url.bucket}")
     try:
         abilities = tuple(facts["abilities"]) if "abilities" in facts else probe(bucket, settings)
@@ -71,6 +72,7 @@ class ObjectNetwork:
         self._unanswered: dict[str, bytes] = {}  # address -> digest of a write whose answer was lost
         self._ours: OrderedDict[str, _Ours] = OrderedDict()
         self._lock = threading.Lock()
+        bucket.eventual = not self._strong
         self._properties = Properties(
             scheme=scheme,
             pad_size=pad_size,

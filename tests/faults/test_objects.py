@@ -6,7 +6,7 @@ import os
 import random
 import shutil
 import signal
-import time
+import subprocess
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,7 +22,7 @@ from tests.cli_tools import Shell, environment, spawn
 from tests.support.objects import KEYS, STRONG, local_objects, moto
 
 from .http_scenarios import PAD, QUICK, SCENARIOS, Scenario, check, noise
-from .proxy import Proxy, nothing, seeded, storm
+from .proxy import Asked, Plan, Proxy, nothing, seeded, storm
 from .scenarios import SCENARIOS as ACTS
 from .scenarios import Scenario as Act
 from .test_crash_points import Prepare, assert_survived, committed, copy, crash, prepared, spread
@@ -162,20 +162,31 @@ def test_a_crash_leaves_old_or_new_on_objects_too(
     summary_line.append(f"crash points on objects: {scenario.name}: {sum(hits.values())} of {len(whole.points)}")
 
 
-def test_a_killed_put_leaves_the_old_value_and_the_same_again_finishes(tmp_path: Path, long_run: bool) -> None:
+def test_a_killed_put_leaves_the_old_value_and_the_same_again_finishes(proxy: Proxy, tmp_path: Path, long_run: bool) -> None:
+    """The put is killed at one of its requests, of which it makes about 70; what it had sent arrives or not."""
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")
-    chance, shell = random.Random(seed), Shell(tmp_path / "home")
-    shell.ok("init", "--pad-size", "16KiB", "--network", f"s3://{moto().bucket()}?endpoint={moto().endpoint}")
-    shell.ok("put", "k", "-", stdin=b"old")
-    source, old = tmp_path / "source", b"old"
-    for kill in range(40 if long_run else 4):
+    chance, shell, source, old = random.Random(seed), Shell(tmp_path / "home"), tmp_path / "source", b"old"
+    shell.ok("init", "--pad-size", "16KiB", "--network", f"s3://{moto().bucket()}?endpoint={proxy.url}")
+    shell.ok("put", "k", "-", stdin=old)
+    for kill in range(60 if long_run else 6):
         source.write_bytes(noise(seed + kill, 60 * PAD))
-        with spawn("--home", shell.home, "put", "k", source, env=environment()) as process:
-            time.sleep(chance.uniform(0.2, 0.9))  # any moment will do: before, within or after
-            process.send_signal(signal.SIGKILL)
-        assert shell.ok("get", "k").data in (old, source.read_bytes())
+        with spawn("--home", shell.home, "put", "k", source, env=environment(**KEYS)) as process:
+            proxy.reset(killing(process, 1 + chance.randrange(60)))
+        assert process.returncode == -signal.SIGKILL, "it was over before"
+        proxy.reset(nothing)
+        assert shell.ok("get", "k").data == old
         shell.ok("put", "k", source)
         assert shell.ok("get", "k").data == source.read_bytes()
         shell.ok("check", "--read-data")
         old = source.read_bytes()
+
+
+def killing(process: subprocess.Popen[bytes], number: int) -> Plan:
+    """A plan that kills the process at this request, and passes it on."""
+
+    def plan(asked: Asked) -> None:
+        if asked.number == number:
+            process.send_signal(signal.SIGKILL)
+
+    return plan

@@ -18,8 +18,8 @@ from anthill_sync.networks.base import Image, Pad
 from anthill_sync.networks.object_calls import COUNTER, DIGEST, Bucket
 from anthill_sync.networks.objects import ObjectNetwork
 
-STRONG = ("create", "atomic create", "metadata", "if-match", "ranges", "delete")  # what moto and the memory store can do
-LOCAL = ("create", "atomic create", "ranges", "delete")  # what the store in a folder can do
+STRONG = ("create", "metadata", "if-match", "ranges", "delete")  # what moto and the memory store can do
+LOCAL = ("create", "ranges", "delete")  # what the store in a folder can do
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "s3cr3tword", "AWS_DEFAULT_REGION": "us-east-1"}
 
 _NUMBERS = itertools.count(1)
