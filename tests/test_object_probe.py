@@ -136,6 +136,24 @@ class NoTags(Odd):
         return data, Stored(found.size, None, found.counter, found.digest)
 
 
+class Limited(Odd):
+    """Takes no write of an object that was just written, four times out of five."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes = 0
+
+    def _put(self, name: str, image: Image, mode: Any, marked: bool) -> Tag | None:
+        self.writes += 1
+        if self.writes % 5:
+            raise TransientNetworkError("one write in a second", slow_down=True)
+        return super()._put(name, image, mode, marked)
+
+
+def test_a_store_that_limits_writes_of_an_object_is_found_to_have_all_it_has() -> None:
+    assert probe(Limited(), QUICK) == STRONG
+
+
 LESS: dict[Callable[[], Bucket], set[str]] = {
     NoConditions: {"create", "if-match"},
     RefusesConditions: {"create", "if-match"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -12,11 +13,11 @@ import pytest
 
 from anthill_sync import Store
 from anthill_sync.errors import AccessDenied, AnthillError, ConfigurationError, ProtocolError, TransientNetworkError
-from anthill_sync.networks import object_stores, open_network
+from anthill_sync.networks import object_stores, objects, open_network
 from anthill_sync.networks.base import Network
 from anthill_sync.networks.object_profiles import profile_options
 from anthill_sync.settings import Settings, resolve
-from tests.faults.proxy import Proxy
+from tests.faults.proxy import Proxy, nothing
 from tests.support import make_image, make_pad
 from tests.support.objects import KEYS, STRONG, moto
 from tests.support.scripted import Answer, Scripted
@@ -358,3 +359,77 @@ def test_a_later_image_names_the_one_before_as_each_store_wants_it(
         network.write(PAD, make_image(b"first"))
         network.write(PAD, make_image(b"second", 2))
     assert script.requests[1].headers[header[0]] == header[1]
+
+
+# -- what it costs, as docs/object-stores.rst says
+
+
+WEAK = ("create", "metadata", "ranges")
+PAD_SIZE = 16 * 1024
+CHUNK = 15 * 1024
+
+
+@pytest.fixture
+def proxy() -> Iterator[Proxy]:
+    with Proxy(moto().endpoint) as running:
+        yield running
+
+
+def asked(proxy: Proxy, action: Callable[[], object]) -> dict[str, int]:
+    proxy.reset(nothing)
+    action()
+    return dict(proxy.methods)
+
+
+BARE = ("create", "ranges")
+COSTS: dict[tuple[str, ...], dict[str, dict[str, int]]] = {
+    STRONG: {"new": {"PUT": 41}, "again": {"PUT": 1}, "again, reopened": {"GET": 1, "HEAD": 1, "PUT": 1}},
+    WEAK: {
+        "new": {"PUT": 41, "HEAD": 41},
+        "again": {"GET": 1, "PUT": 1, "HEAD": 1},
+        "again, reopened": {"GET": 1, "PUT": 1, "HEAD": 1},
+    },
+    BARE: {
+        "new": {"PUT": 41, "HEAD": 41, "GET": 41},
+        "again": {"GET": 2, "PUT": 1, "HEAD": 1},
+        "again, reopened": {"GET": 2, "PUT": 1, "HEAD": 1},
+    },
+}
+
+
+@pytest.mark.parametrize("abilities", COSTS, ids=["if-match", "metadata", "neither"])
+def test_puts_and_gets_cost_the_requests_that_are_documented(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: Proxy, abilities: tuple[str, ...]
+) -> None:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(objects, "probe", lambda bucket, settings: abilities)
+    costs, url = COSTS[abilities], f"s3://{moto().bucket()}?endpoint={proxy.url}"
+    with Store.create(tmp_path / "home", network=url, pad_size=PAD_SIZE) as store:
+        assert asked(proxy, lambda: store.put("large", bytes(40 * CHUNK + 100))) == costs["new"]
+        assert asked(proxy, lambda: store.put("small", b"1" * 100)) == costs["again"]
+        assert asked(proxy, lambda: store["large"]) == {"GET": 41}
+    with Store.open(tmp_path / "home") as store:
+        assert asked(proxy, lambda: store.put("other", b"2" * 100)) == costs["again, reopened"]
+        assert asked(proxy, lambda: [list(store), store.stat("large"), store.usage()]) == {}
+
+
+def test_a_thousand_small_values_are_few_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: Proxy) -> None:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    with Store.create(tmp_path / "home", network=f"s3://{moto().bucket()}?endpoint={proxy.url}") as store:
+        values = {f"small/{n}": b"%1024d" % n for n in range(1000)}
+        asked(proxy, lambda: store.put_many(values))
+        assert proxy.requests <= 20
+        assert store["small/999"] == values["small/999"]
+
+
+def test_making_a_store_costs_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: Proxy) -> None:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    url = f"s3://{moto().bucket()}?endpoint={proxy.url}"
+    Store.create(tmp_path / "home", network=url, pad_size=PAD_SIZE).close()
+    assert proxy.requests <= 40
+    proxy.reset(nothing)
+    Store.create(tmp_path / "second", network=url, key_file=tmp_path / "home" / "key", pad_size=PAD_SIZE).close()
+    assert 65 < proxy.requests <= 40 + 65, "each pad that may hold the first image of a store with this key"

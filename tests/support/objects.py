@@ -66,7 +66,6 @@ class Moto:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         application = _OneAtATime(DomainDispatcherApplication(create_backend_app))
         self._server = make_server("127.0.0.1", 0, application, threaded=True)
-        self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, name="moto", daemon=True).start()
         self.host, self.port = "127.0.0.1", self._server.port
         self.endpoint = f"http://{self.host}:{self.port}"
