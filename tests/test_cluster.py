@@ -8,7 +8,9 @@ from __future__ import annotations
 import io
 import json
 import random
+import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,6 @@ import pytest
 from anthill_sync import Store
 from anthill_sync.errors import PutFailed
 from anthill_sync.events import Event, UploadProgress
-from tests.support import run_threads
 from tests.support.cluster import NODES, SWIFT, SwiftCluster
 
 from .cli_tools import Shell, environment, spawn
@@ -96,7 +97,7 @@ def test_a_put_that_loses_three_nodes_ends_with_75_and_resumes_when_they_are_bac
     command = ["--home", shell.home, "put", "large", source, "--progress", "json"]
     lost = (1, 2, 3)
     with spawn(*command, env=environment(**swift.environment), stderr=-1, text=True) as process:
-        told = [json.loads(line) for line in _killing(process.stderr, swift, lost)]
+        told = [json.loads(line) for line in _killing(process, swift, lost)]
     failure = told[-1]
     assert (process.returncode, failure["code"], failure["resume"]) == (75, 75, True), failure
     assert "the same put goes on from there" in failure["error"]
@@ -110,11 +111,13 @@ def test_a_put_that_loses_three_nodes_ends_with_75_and_resumes_when_they_are_bac
         assert store.check(read_data=True).problems == ()
 
 
-def _killing(lines: Any, swift: SwiftCluster, nodes: tuple[int, ...]) -> Iterator[str]:
-    """The lines of a put's progress; the nodes are killed once 16 pads are stored."""
-    for line in lines:
+def _killing(process: Any, swift: SwiftCluster, nodes: tuple[int, ...]) -> Iterator[str]:
+    """The lines of a put's progress; the nodes are killed once 16 pads are stored, and it gets no further meanwhile."""
+    for line in process.stderr:
         if '"ScratchpadCommitComplete"' in line and '"index": 16,' in line:
+            process.send_signal(signal.SIGSTOP)
             swift.kill(*nodes)
+            process.send_signal(signal.SIGCONT)
         yield line
 
 
@@ -159,7 +162,8 @@ def test_two_machines_with_one_key_write_at_once_without_disturbing_each_other(s
         for name in ("key 3", "key 4"):
             stores[slot][name] = expected[slot][name] = noise((slot, name), 200_000)
 
-    run_threads([partial(write, slot) for slot in KEY_SLOTS], threads=2)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, KEY_SLOTS))
     for slot, store in enumerate(stores):
         assert {name: store[name] for name in store} == expected[slot]
         assert store.check(read_data=True).problems == ()

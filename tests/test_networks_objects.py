@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blake3 import blake3
 from obstore.store import ObjectStore
 
 from anthill_sync import image as images
@@ -25,7 +26,7 @@ from anthill_sync.errors import (
     TransientNetworkError,
 )
 from anthill_sync.networks import objects, open_network
-from anthill_sync.networks.base import Network
+from anthill_sync.networks.base import Network, any_replica
 from anthill_sync.settings import Settings
 from tests.faults.proxy import Proxy, nothing, storm
 from tests.support import make_image, make_pad, run_threads
@@ -147,6 +148,16 @@ def test_a_request_that_arrived_twice_is_no_conflict(wire: Wire, counter: int) -
     assert stored(wire.store, PAD.address) == b"twice"
 
 
+@pytest.mark.parametrize("abilities", [STRONG, ("create", "metadata")], ids=["strong", "weak"])
+def test_a_doubt_that_the_store_cannot_resolve_now_does_not_keep_it_from_writing(abilities: tuple[str, ...]) -> None:
+    with Scripted(Answer(503), Answer(503), Answer(200, headers={"ETag": '"1"'})) as script:
+        network = opened(script.url, "bucket", abilities)
+        with pytest.raises(TransientNetworkError):
+            network.write(PAD, FIRST)
+        network.write(PAD, FIRST)
+    assert [request.method for request in script.requests] == ["PUT", "HEAD", "PUT"]
+
+
 def test_a_request_that_never_arrived_is_sent_again(wire: Wire) -> None:
     wire.proxy.reset(storm(1, 1, "refused"))
     with pytest.raises(TransientNetworkError):
@@ -265,6 +276,18 @@ def test_an_older_image_than_the_one_just_written_may_pass(wire: Wire) -> None:
     with pytest.raises(TransientNetworkError):
         network.confirm(PAD, SECOND.digest)
     assert wire.anew(("metadata", "ranges")).read(PAD) == FIRST.data
+
+
+def test_only_an_eventual_store_is_asked_for_the_newest_replica_and_not_when_any_will_do() -> None:
+    with Scripted(Answer(200, b"0123", HEADERS)) as script:
+        for abilities in (("metadata", "ranges"), STRONG):
+            network = opened(script.url, "bucket", abilities)
+            network.read(PAD)
+            network.confirm(PAD, blake3(b"0123").digest(length=16))
+            with any_replica():
+                network.read(PAD)
+    said = [request.headers.get("x-newest") for request in script.requests]
+    assert said == ["true", "true", "true", None, None, None, None, None]
 
 
 def test_a_strong_store_that_does_not_show_what_was_written_has_lost_it(wire: Wire) -> None:

@@ -37,13 +37,13 @@ def objects(store: Any) -> list[str]:
 
 def test_a_store_with_everything_is_found_to_have_it_and_nothing_is_left_behind() -> None:
     store = MemoryStore()
-    assert probe(Bucket(store, "pads/", "memory"), QUICK) == STRONG
+    assert probe(Bucket(store, store, prefix="pads/", where="memory"), QUICK) == STRONG
     assert objects(store) == []
 
 
 def test_a_folder_has_no_metadata_and_no_conditional_replacement(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
-    assert probe(Bucket(store, "pads/", "folder"), QUICK) == LOCAL
+    assert probe(Bucket(store, store, prefix="pads/", where="folder"), QUICK) == LOCAL
     assert objects(store) == []
 
 
@@ -75,7 +75,8 @@ class Odd(Bucket):
     """A store in memory with one habit that no store has that can be run here."""
 
     def __init__(self) -> None:
-        super().__init__(MemoryStore(), "pads/", "odd")
+        store = MemoryStore()
+        super().__init__(store, store, prefix="pads/", where="odd")
 
 
 class NoConditions(Odd):
@@ -121,7 +122,7 @@ class RefusesMetadata(Odd):
 
 
 class NoRanges(Odd):
-    def read(self, name: str, offset: int, length: int | None, limit: int) -> tuple[bytes, Stored]:
+    def read(self, name: str, offset: int, length: int | None, limit: int, *, newest: bool = True) -> tuple[bytes, Stored]:
         return super().read(name, 0, None, limit)
 
 
@@ -131,7 +132,7 @@ class KeepsEverything(Odd):
 
 
 class NoTags(Odd):
-    def read(self, name: str, offset: int, length: int | None, limit: int) -> tuple[bytes, Stored]:
+    def read(self, name: str, offset: int, length: int | None, limit: int, *, newest: bool = True) -> tuple[bytes, Stored]:
         data, found = super().read(name, offset, length, limit)
         return data, Stored(found.size, None, found.counter, found.digest)
 
@@ -177,7 +178,7 @@ def test_what_a_store_does_not_do_is_not_relied_on(kind: Callable[[], Bucket]) -
 class Forgetful(Odd):
     """Never shows what it took."""
 
-    def read(self, name: str, offset: int, length: int | None, limit: int) -> tuple[bytes, Stored]:
+    def read(self, name: str, offset: int, length: int | None, limit: int, *, newest: bool = True) -> tuple[bytes, Stored]:
         raise Missing
 
 
@@ -188,7 +189,7 @@ class Slow(Odd):
         super().__init__()
         self.looks = 0
 
-    def read(self, name: str, offset: int, length: int | None, limit: int) -> tuple[bytes, Stored]:
+    def read(self, name: str, offset: int, length: int | None, limit: int, *, newest: bool = True) -> tuple[bytes, Stored]:
         self.looks += 1
         if self.looks % 3:
             raise Missing
@@ -202,7 +203,7 @@ class Older(Odd):
         super().__init__()
         self.first: dict[str, tuple[bytes, Stored]] = {}
 
-    def read(self, name: str, offset: int, length: int | None, limit: int) -> tuple[bytes, Stored]:
+    def read(self, name: str, offset: int, length: int | None, limit: int, *, newest: bool = True) -> tuple[bytes, Stored]:
         if name not in self.first:
             self.first[name] = super().read(name, offset, length, limit)
         return self.first[name]
@@ -221,7 +222,7 @@ class Partial(Odd):
 
     seen = False
 
-    def read(self, name: str, offset: int, length: int | None, limit: int) -> tuple[bytes, Stored]:
+    def read(self, name: str, offset: int, length: int | None, limit: int, *, newest: bool = True) -> tuple[bytes, Stored]:
         data, found = super().read(name, offset, length, limit)
         self.seen = self.seen or len(data) == 500
         return data, found
@@ -237,7 +238,7 @@ class Appending(Odd):
 
 
 class Haunted(Odd):
-    def read(self, name: str, offset: int, length: int | None, limit: int) -> tuple[bytes, Stored]:
+    def read(self, name: str, offset: int, length: int | None, limit: int, *, newest: bool = True) -> tuple[bytes, Stored]:
         return b"boo", Stored(3, None, None, None)
 
 

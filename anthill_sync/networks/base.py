@@ -32,6 +32,7 @@ class Properties:
     connections: int  # calls that may run at once
     server: str | None = None  # who the other side said it is when the store was made; None: networks without a name
     shows_reservations: bool = True  # a reserved, empty pad is there; False: reserving asks nobody, the first write creates
+    eventual: bool = False  # its replicas may differ for a while: see ``any_replica``
     abilities: tuple[str, ...] = ()  # what an object store was found to be able to do
 
 
@@ -109,6 +110,25 @@ class Call:
 
     stop: threading.Event
     on_retry: Callable[[str, str, int, float, str], None]  # operation, address, attempt, seconds, error
+
+
+_ANY_REPLICA: ContextVar[bool] = ContextVar("anthill_any_replica", default=False)
+
+
+def any_replica_will_do() -> bool:
+    """Whether this thread is inside ``any_replica``."""
+    return _ANY_REPLICA.get()
+
+
+@contextmanager
+def any_replica() -> Iterator[None]:
+    """Reads of this thread inside the ``with`` may be answered by a replica that has an older image, or none, which is
+    faster: for whoever can tell by what is read, and then asks again outside. Only where ``properties.eventual``."""
+    token = _ANY_REPLICA.set(True)
+    try:
+        yield
+    finally:
+        _ANY_REPLICA.reset(token)
 
 
 _CALL: ContextVar[Call | None] = ContextVar("anthill_call", default=None)

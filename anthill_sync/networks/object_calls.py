@@ -50,10 +50,12 @@ class Stored:
 
 
 class Bucket:
-    """Objects named ``prefix`` and a name. ``where`` names the bucket in errors. Thread-safe."""
+    """Objects named ``prefix`` and a name; ``where`` names the bucket in errors. ``newest`` is the same store, which asks
+    for the newest of replicas that differ. Thread-safe."""
 
-    def __init__(self, store: ObjectStore, prefix: str, where: str) -> None:
+    def __init__(self, store: ObjectStore, newest: ObjectStore, *, prefix: str, where: str) -> None:
         self._store = store
+        self._newest = newest
         self._prefix = prefix
         self._detached = Detached()
         self.where = where
@@ -72,12 +74,12 @@ class Bucket:
     def look(self, name: str) -> Stored | None:
         """One HEAD; None: there is no such object."""
         try:
-            found = self._do("look at", name, lambda: obstore.get(self._store, self._prefix + name, options={"head": True}))
+            found = self._do("look at", name, lambda: obstore.get(self._newest, self._prefix + name, options={"head": True}))
         except Missing:
             return None
         return _stored(found)
 
-    def read(self, name: str, offset: int, length: int | None, limit: int) -> tuple[bytes, Stored]:
+    def read(self, name: str, offset: int, length: int | None, limit: int, *, newest: bool = True) -> tuple[bytes, Stored]:
         """At most ``length`` bytes from ``offset`` (None: all), and what else is told. ``Missing``; ``OutsideRange`` where
         a range begins at the object's end or beyond; an object larger than ``limit`` is not ours: ``ProtocolError``."""
         options: Any = {}
@@ -87,7 +89,7 @@ class Bucket:
             options = {"range": {"offset": offset}}
 
         def get() -> tuple[bytes, Stored]:
-            found = obstore.get(self._store, self._prefix + name, options=options)
+            found = obstore.get(self._newest if newest else self._store, self._prefix + name, options=options)
             stored = _stored(found)
             if stored.size > limit:
                 raise ProtocolError(f"{self.where}: an object has {stored.size} bytes, more than a pad", pad=name)

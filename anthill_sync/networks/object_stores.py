@@ -35,13 +35,12 @@ _IN_THE_URL = ("bucket", "bucket_name", "container_name")
 _UNKNOWN_KEY = re.compile(r"Configuration key: '([a-z0-9_.]{1,64})'")
 
 
-def open_store(url: ObjectUrl, settings: Settings, *, pad_size: int, connections: int, eventual: bool) -> ObjectStore:
-    """The store at ``url`` for objects of at most ``pad_size`` bytes. Nothing is contacted. ``eventual``: replicas may
-    differ, so that the newest has to be asked for. ``ConfigurationError`` names the setting that is wrong, never its
-    value."""
+def open_store(url: ObjectUrl, settings: Settings, *, pad_size: int, connections: int, newest: bool) -> ObjectStore:
+    """The store at ``url`` for objects of at most ``pad_size`` bytes. Nothing is contacted. ``newest``: of replicas that
+    differ the newest has to answer. ``ConfigurationError`` names the setting that is wrong, never its value."""
     config = _config(url, settings)
     client = _client_options(_endpoint(url.scheme, config), settings, pad_size, connections)
-    if eventual:
+    if newest:
         client["default_headers"] = _NEWEST
     retries = {"max_retries": 0, "retry_timeout": timedelta(seconds=1)}
     try:

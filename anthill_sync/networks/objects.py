@@ -17,7 +17,7 @@ from blake3 import blake3
 
 from ..errors import PadConflict, PadNotFound, TransientNetworkError
 from ..settings import Settings
-from .base import Image, Pad, Properties
+from .base import Image, Pad, Properties, any_replica_will_do
 from .local import check_fits
 from .object_calls import Bucket, Missing, OutsideRange, Refused, Stored, Tag
 from .object_probe import IF_MATCH, METADATA, ONLY_CREATE, RANGES, probe
@@ -33,9 +33,9 @@ def open_objects(scheme: str, rest: str, *, pad_size: int, settings: Settings, f
     """The network at ``scheme:rest`` for pads of ``pad_size`` bytes; the store is probed unless ``facts`` tell."""
     url = parse(scheme, rest)
     connections = settings.reserve_threads + settings.upload_threads + settings.download_threads
-    eventual = IF_MATCH not in facts.get("abilities", ())
-    store = open_store(url, settings, pad_size=pad_size, connections=connections, eventual=eventual)
-    bucket = Bucket(store, url.prefix, f"{url.scheme}://{url.bucket}")
+    strong = IF_MATCH in facts.get("abilities", ())
+    stores = [open_store(url, settings, pad_size=pad_size, connections=connections, newest=n) for n in (False, not strong)]
+    bucket = Bucket(*stores, prefix=url.prefix, where=f"{url.scheme}://{url.bucket}")
     try:
         abilities = tuple(facts["abilities"]) if "abilities" in facts else probe(bucket, settings)
     except BaseException:
@@ -82,6 +82,7 @@ class ObjectNetwork:
             write_is_paid=False,
             connections=connections,
             shows_reservations=False,
+            eventual=not self._strong,
             abilities=abilities,
         )
 
@@ -96,7 +97,7 @@ class ObjectNetwork:
     def write(self, pad: Pad, image: Image) -> None:
         """Send the image; after a lost answer, look first whether it has arrived."""
         check_fits(pad, image, self._properties.pad_size)
-        if self._unanswered.get(pad.address) != image.digest or not self._holds(pad, image):
+        if self._unanswered.get(pad.address) != image.digest or not self._arrived(pad, image):
             self._send(pad, image)
         self._unanswered.pop(pad.address, None)
 
@@ -195,8 +196,13 @@ class ObjectNetwork:
             raise PadConflict(f"pad {pad.address} holds another image, and this would be its first", pad=pad.address)
         raise TransientNetworkError(f"pad {pad.address}: another write was under way", pad=pad.address)
 
-    def _holds(self, pad: Pad, image: Image) -> bool:
-        stored = self._look(pad)
+    def _arrived(self, pad: Pad, image: Image) -> bool:
+        """Whether an image is there whose answer was lost. A store that takes writes may be unable to tell, with most
+        replicas of this object away; then it is sent again, which is as safe."""
+        try:
+            stored = self._look(pad)
+        except TransientNetworkError:
+            return False
         if stored is None or stored.digest != image.digest:
             return False
         self._remember(pad, image, stored.tag)
@@ -218,7 +224,8 @@ class ObjectNetwork:
     def _read(self, pad: Pad, offset: int, length: int | None) -> bytes:
         ours = None if self._strong else self._remembered(pad)  # before: what is written meanwhile need not be seen
         try:
-            data, stored = self._bucket.read(pad.address, offset, length, self._properties.pad_size)
+            newest = not any_replica_will_do()
+            data, stored = self._bucket.read(pad.address, offset, length, self._properties.pad_size, newest=newest)
         except Missing:
             self._missing(pad)
         if ours is not None and stored.counter is not None and stored.counter < ours.counter:

@@ -24,7 +24,7 @@ def _store(url: str) -> tuple[Any, str]:
     from anthill_sync.settings import Settings
 
     found = parse(*url.split(":", 1))
-    return open_store(found, Settings(), pad_size=4 * 1024**2, connections=60, eventual=True), found.prefix
+    return open_store(found, Settings(), pad_size=4 * 1024**2, connections=60, newest=False), found.prefix
 
 
 def put(url: str, count: str, size: str) -> Answer:

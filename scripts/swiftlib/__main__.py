@@ -20,8 +20,10 @@ def parse() -> argparse.Namespace:
     commands.add_parser("start", help="start it, empty; prints the network URL and the environment it needs")
     commands.add_parser("stop", help="end all its processes and remove its data")
     commands.add_parser("status", help="say which nodes run")
-    for name, words in (("kill-node", "kill all servers of a node"), ("start-node", "start them again, with their data")):
-        commands.add_parser(name, help=words).add_argument("node", type=int, choices=NODES, metavar="N", help="1 to 4")
+    for name, words in (("kill-node", "kill all servers of nodes"), ("start-node", "start them again, with their data")):
+        commands.add_parser(name, help=words).add_argument(
+            "nodes", nargs="+", type=int, choices=NODES, metavar="N", help="1 to 4"
+        )
     return parser.parse_args()
 
 
@@ -37,9 +39,9 @@ def main() -> None:
     elif options.command == "status":
         print(cluster.status(), end="")
     elif options.command == "kill-node":
-        cluster.kill_node(options.node)
+        cluster.kill_nodes(options.nodes)
     else:
-        cluster.start_node(options.node)
+        cluster.start_nodes(options.nodes)
 
 
 try:

@@ -64,15 +64,15 @@ class Cluster:
         self._end(self._servers())
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def kill_node(self, node: int) -> None:
-        """End all servers of a node at once, as a power cut would; its data stay."""
+    def kill_nodes(self, nodes: list[int]) -> None:
+        """End all servers of some nodes at once, as a power cut would; their data stay."""
         self._ports()
-        self._end(_servers_of(node))
+        self._end([name for node in nodes for name in _servers_of(node)])
 
-    def start_node(self, node: int) -> None:
+    def start_nodes(self, nodes: list[int]) -> None:
         """Start them again."""
         self._ports()
-        self._launch([name for name in _servers_of(node) if not self._running(name)])
+        self._launch([name for node in nodes for name in _servers_of(node) if not self._running(name)])
 
     def status(self) -> str:
         """A line per node, and one for the proxy."""

@@ -34,7 +34,8 @@ pipeline = {kind}-server
 use = egg:swift#{kind}
 """
 
-# error_suppression_interval: a node that comes back is used at once, not after a minute
+# Long time-outs cost nothing here, for a server that was killed refuses at once, and help a machine that is busy.
+# error_suppression_interval: a node that comes back is used at once, not after a minute.
 PROXY = """[DEFAULT]
 bind_ip = 127.0.0.1
 bind_port = {port}
@@ -46,8 +47,8 @@ pipeline = catch_errors s3api tempauth proxy-server
 [app:proxy-server]
 use = egg:swift#proxy
 account_autocreate = true
-conn_timeout = 0.5
-node_timeout = 5
+conn_timeout = 5
+node_timeout = 30
 error_suppression_interval = 0
 [filter:catch_errors]
 use = egg:swift#catch_errors

@@ -34,13 +34,13 @@ class MemoryObjects(ObjectNetwork):
 
 def memory_objects(pad_size: int, abilities: tuple[str, ...] = STRONG) -> tuple[MemoryObjects, ObjectStore]:
     store = MemoryStore()
-    bucket = Bucket(store, "pads/", "memory")
+    bucket = Bucket(store, store, prefix="pads/", where="memory")
     return MemoryObjects(bucket, scheme="s3", pad_size=pad_size, connections=20, abilities=abilities), store
 
 
 def local_objects(folder: Path, pad_size: int) -> tuple[ObjectNetwork, ObjectStore]:
     store = LocalStore(folder)
-    bucket = Bucket(store, "pads/", "folder")
+    bucket = Bucket(store, store, prefix="pads/", where="folder")
     return ObjectNetwork(bucket, scheme="s3", pad_size=pad_size, connections=20, abilities=LOCAL), store
 
 
