@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+
+from tests.support.cluster import SwiftCluster, Unavailable
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -16,6 +20,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def long_run(request: pytest.FixtureRequest) -> bool:
     """True when ``--long`` was given."""
     return bool(request.config.getoption("--long"))
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwiftCluster]:
+    """A Swift cluster of this test process; the tests that want it are skipped, with the reason, where it cannot run."""
+    try:
+        running = SwiftCluster(tmp_path_factory.mktemp("swift"))
+    except Unavailable as error:
+        pytest.skip(str(error))
+    yield running
+    running.stop()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,4 +1,4 @@
-"""A proxy between a client and a pad server that does to requests what networks do to them.
+"""A proxy between a client and a pad server, or an object store, that does to requests what networks do to them.
 
 Which fault meets which request is decided by a plan: of the seed and the request's number, or of what is asked. A fault
 is one of:
@@ -193,7 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             self.proxy.end()
 
-    do_GET = do_HEAD = do_PUT = do_POST = _serve  # noqa: N815
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _serve  # noqa: N815
 
     def _meet(self, fault: str | None) -> None:
         length = int(self.headers.get("Content-Length") or 0)
