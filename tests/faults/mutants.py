@@ -139,6 +139,7 @@ WATCHERS: dict[str, list[str]] = {
     ],
     "networks/http": ["tests/test_networks_http.py", *CONTRACT],
     "networks/memory": CONTRACT,
+    "networks/object_calls": ["tests/test_networks_objects.py", "tests/test_object_stores.py", *CONTRACT],
     "networks/transport": ["tests/test_networks_http.py"],
     "putting": ["tests/test_store_values.py", "tests/test_store_keys.py"],
     "reader": ["tests/test_store_check.py"],
