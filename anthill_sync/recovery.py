@@ -70,7 +70,7 @@ def put_in_place(session: Session, state: State, rebuilt: Rebuilt) -> RecoveryRe
     """Make the rebuilt index the store's, unless it is the one that is there. ``IndexDamaged`` before that, should it
     contradict itself."""
     map_of(rebuilt.index, session.config.pad_size, WHOLE_PAD)
-    kept = [] if rebuilt.same else session.journal.replace(rebuilt.index)
+    kept = [] if rebuilt.same else session.replace_index(rebuilt.index)
     return RecoveryReport(
         keys=tuple(sorted(rebuilt.index.values)),
         changed=not rebuilt.same,

@@ -592,3 +592,15 @@ def test_memory_is_bounded_by_the_entries_of_the_tables(rig: StoreRig) -> None:
     tracemalloc.stop()
     assert peak < 500 * 2048 + (1 << 20), f"{peak} bytes for 500 blocks"
     rig.assert_sound()
+
+
+def test_the_memory_map_follows_a_recovery_at_once(rigs: Rigs) -> None:
+    """A put that lacked only its record is finished; the map that was looked at before knew nothing of it."""
+    rig = rigs("embedded", rewrite_limit="0")
+    rig.store["a"] = b"old"
+    rig.store.close()
+    crash_at(rig.home, lambda store: store.put("a", b"new"), "network.confirm|after", 1)
+    rig.open()
+    assert rig.store.check().problems == ()
+    assert recovered(rig).changed
+    rig.assert_sound(a=b"new")
