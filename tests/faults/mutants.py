@@ -123,7 +123,7 @@ WATCHERS: dict[str, list[str]] = {
     "download": ["tests/test_config.py"],
     "durable: link(path": ["tests/test_recovery.py", "tests/test_recovery_damage.py"],
     "durable: os.link": ["tests/test_recovery.py", "tests/test_recovery_damage.py"],
-    "durable: sync_folder(path.parent) in keep": ["tests/test_recovery_damage.py", "tests/faults/test_power_loss.py"],
+    "durable: sync_folder(path.parent) in keep": ["tests/test_durable.py"],
     "journal": [
         "tests/test_journal.py",
         "tests/test_journal_checkpoints.py",
@@ -146,6 +146,7 @@ WATCHERS: dict[str, list[str]] = {
     "recovery": ["tests/test_recovery.py", "tests/test_recovery_damage.py"],
     "recovery_home": ["tests/test_recovery_home.py"],
     "server_archive": ["tests/test_server_api.py"],
+    "session: self._check_may_write() in replacing": ["tests/test_recovery.py"],
     "session": ["tests/test_store_closing.py", "tests/faults/test_fork.py"],
     "takeover": ["tests/test_takeover.py", "tests/faults/test_weak_spots.py", "tests/faults/test_races.py"],
     "trees_restore": ["tests/test_destinations.py", "tests/test_cli_trees.py"],
