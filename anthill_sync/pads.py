@@ -103,7 +103,7 @@ class Pads:
         if found > counter:
             raise AnotherWriter(
                 f"{self.describe(pad)} was written by another writer (counter {found}, ours is {counter}); nothing was written. "
-                "Is a copy of this home in use elsewhere?",
+                "Is a copy of this home in use elsewhere? If not, 'anthill recover' goes on from what the pads show",
                 pad=pad,
             )
         if found < counter:
