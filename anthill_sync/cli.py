@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from . import cli_data, cli_serve, cli_settings
+from . import cli_data, cli_keys, cli_serve, cli_settings
 from .cli_output import discard_rest, fill_standard_descriptors, is_terminal
 from .cli_signals import Signals, die
 from .console import CLOSED_OUTPUT, Console, KeyName, command, exit_code, guarded, key_text, root_options
@@ -245,6 +245,7 @@ def _percent(text: str) -> float:
     return value
 
 
+cli_keys.register(app)
 cli_serve.register(app)
 
 

@@ -196,6 +196,8 @@ def get(
 def _check_stdout(console: Console) -> None:
     if console.as_json:
         raise InvalidArgument("--json needs a file as DEST: stdout cannot hold the value and the answer")
+    if console.progress == "auto" and is_terminal(sys.stdout):
+        console.progress = "none"  # bars on the same screen would wipe a last line that has no end
 
 
 @contextlib.contextmanager

@@ -25,26 +25,26 @@ def words_handler(say: Callable[[str], None], level: int) -> logging.Handler:
 
 
 @contextlib.contextmanager
-def logging_to(say: Callable[[str], None], verbose: int, log_file: Path | None) -> Iterator[None]:
-    """``verbose`` 1: what happens, to ``say``; 2: everything; ``log_file``: everything, with times, appended."""
+def logging_to(say: Callable[[str], None], level: int | None, log_file: Path | None) -> Iterator[None]:
+    """Records from ``level`` on (None: none) to ``say``; to ``log_file`` everything, with times, appended."""
     logger = logging.getLogger("anthill_sync")
-    handlers = list(_handlers(say, verbose, log_file))
-    level = logger.level
+    handlers = list(_handlers(say, level, log_file))
+    before = logger.level
     for handler in handlers:
         logger.addHandler(handler)
         logger.setLevel(logging.DEBUG)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        logger.setLevel(before)
         for handler in handlers:
             logger.removeHandler(handler)
             handler.close()
 
 
-def _handlers(say: Callable[[str], None], verbose: int, log_file: Path | None) -> Iterator[logging.Handler]:
-    if verbose:
-        yield _Words(say, logging.INFO if verbose == 1 else logging.DEBUG)
+def _handlers(say: Callable[[str], None], level: int | None, log_file: Path | None) -> Iterator[logging.Handler]:
+    if level is not None:
+        yield _Words(say, level)
     if log_file is not None:
         log = logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace")
         log.setFormatter(logging.Formatter("%(asctime)s %(process)d %(threadName)s %(levelname)s %(name)s: %(message)s"))

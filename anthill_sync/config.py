@@ -16,6 +16,8 @@ from .settings import parse_setting
 FORMAT = 1
 CONFIG_NAME = "config.json"
 KEY_NAME = "key"
+KEY_CREDENTIAL = "anthill-key"
+PASSPHRASE_CREDENTIAL = "anthill-passphrase"
 EMBEDDED_NETWORK = "dir:pads"  # inside the home, and relative to it, so that the home can be moved
 
 
@@ -32,8 +34,17 @@ class Config:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def key_path(self, home: Path) -> Path:
-        """Where the key file is."""
-        return home / KEY_NAME if self.key_file is None else Path(self.key_file)
+        """Where the key file is: the store's own, or when there is none what the service manager hands out."""
+        own = home / KEY_NAME if self.key_file is None else Path(self.key_file)
+        handed_out = None if os.path.lexists(own) else credential(KEY_CREDENTIAL)
+        return own if handed_out is None else handed_out
+
+
+def credential(name: str) -> Path | None:
+    """The file of this name that the service manager hands out to this service (``$CREDENTIALS_DIRECTORY``)."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    path = Path(folder, name) if folder else None
+    return path if path is not None and path.exists() else None
 
 
 def default_home(environ: Mapping[str, str] | None = None) -> tuple[Path, str]:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import inspect
 import io
+import logging
 import os
 import sys
 import typing
@@ -21,7 +22,7 @@ from .cli_logging import logging_to
 from .cli_output import Output, OutputClosed, is_terminal, system_failure
 from .cli_questions import answer_reservation
 from .cli_signals import Signals, name_of
-from .errors import AnthillError, ConfigurationError, InvalidArgument, PermissionRefused, SourceNotFound
+from .errors import AnthillError, InvalidArgument
 from .events import Confirm, Event
 from .progress import MODES, Silent, reporter
 from .render import FORMAT, json_line, printable
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from .store import Store
 
 CLOSED_OUTPUT = 141
-_FIRST_LINE = 64 * 1024  # bytes read of a passphrase file
 
 
 def key_text(text: str) -> str:
@@ -53,6 +53,11 @@ COMMON: tuple[Option, ...] = (
     (
         "passphrase_file",
         Annotated[Path | None, typer.Option("--passphrase-file", metavar="FILE", help="Its first line opens the key.")],
+        None,
+    ),
+    (
+        "passphrase_command",
+        Annotated[str | None, typer.Option("--passphrase-command", metavar="COMMAND", help="What it prints opens the key.")],
         None,
     ),
 )
@@ -98,6 +103,7 @@ class Console:
     verbose: int = 0
     log_file: Path | None = None
     passphrase_file: Path | None = None
+    passphrase_command: str | None = None
     lock_wait: float | None = None
     as_json: bool = False
     progress: str = "auto"
@@ -131,6 +137,13 @@ class Console:
         """Words of a success: for a person at a terminal, or on demand, never for cron."""
         if not self.quiet and not self.json_errors and (self.verbose or is_terminal(sys.stderr)):
             self.say(text)
+
+    @property
+    def words_level(self) -> int | None:
+        """From which level on records of the log are said: warnings to a person, more with ``-v``, nothing to cron."""
+        if self.verbose:
+            return logging.INFO if self.verbose == 1 else logging.DEBUG
+        return logging.WARNING if not (self.quiet or self.json_errors) and is_terminal(sys.stderr) else None
 
     def fail(self, message: str, code: int, context: Mapping[str, Any] | None = None) -> int:
         """The error as the last line on stderr; returns ``code``."""
@@ -179,21 +192,28 @@ class Console:
     def store(self, *, read_only: bool = False) -> Store:
         """The store, open; close it with ``with``."""
         self.check_progress()
-        settings = resolve(self.config().settings)
+        home, config = self.home_path(), self.config()
+        settings = resolve(config.settings)
         from .store import Store
 
-        return Store.open(
-            self.home_path(), passphrase=self.passphrase(settings), lock_wait=self._wait_for_lock(settings), read_only=read_only
-        )
+        passphrase = self.passphrase(settings, config.key_path(home))
+        return Store.open(home, passphrase=passphrase, lock_wait=self._wait_for_lock(settings), read_only=read_only)
 
     def check_progress(self) -> None:
         """``InvalidArgument`` for a ``--progress`` that cannot be, before anything is done."""
         reporter(self._progress_mode(), _stderr())
 
-    def passphrase(self, settings: Settings) -> str | None:
-        """First line of the passphrase file, or None where there is none."""
-        path = self.passphrase_file or settings.passphrase_file
-        return None if path is None else read_passphrase(Path(path))
+    def passphrase(self, settings: Settings, key_file: Path | None = None) -> str | None:
+        """The passphrase from where the options, the settings or the service manager say, or from the person at the
+        terminal when ``key_file`` needs one; None where there is none."""
+        from .cli_passphrase import find_passphrase
+
+        return find_passphrase(self, settings, key_file)
+
+    @property
+    def can_ask(self) -> bool:
+        """A person is there to ask: at the terminal, with words allowed and stdin free for the answer."""
+        return not (self.json_errors or self.stdin_is_data) and is_terminal(sys.stdin) and is_terminal(sys.stderr)
 
     def _wait_for_lock(self, settings: Settings) -> float:
         wait = settings.lock_wait if self.lock_wait is None else self.lock_wait
@@ -214,24 +234,6 @@ class Console:
 
 def _stderr() -> typing.TextIO:
     return sys.stderr if sys.stderr is not None else io.StringIO()
-
-
-def read_passphrase(path: Path) -> str:
-    """First line of ``path``, without its end; 66, 77 or 78 when there is none to read."""
-    try:
-        with path.open("rb") as file:
-            line = file.readline(_FIRST_LINE)
-    except FileNotFoundError:
-        raise SourceNotFound(f"passphrase file {path} is not there") from None
-    except PermissionError:
-        raise PermissionRefused(f"passphrase file {path} may not be read: chmod u+r {path}") from None
-    try:
-        text = line.rstrip(b"\r\n").decode()
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"the first line of passphrase file {path} is not UTF-8") from None
-    if not text:
-        raise ConfigurationError(f"the first line of passphrase file {path} is empty")
-    return text
 
 
 # -- commands
@@ -304,7 +306,7 @@ def _console(root: Console, given: dict[str, Any]) -> Console:
 def guarded(console: Console, action: Callable[[], int | None]) -> int:
     """Run a command; its exit code, with every error said."""
     try:
-        with logging_to(console.say, console.verbose, console.log_file):
+        with logging_to(console.say, console.words_level, console.log_file):
             return action() or 0
     except BaseException as error:  # noqa: BLE001  (the one place where everything becomes an exit code)
         if console.signals.received is not None:

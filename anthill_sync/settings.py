@@ -103,6 +103,7 @@ class Settings:
     ca_file: str | None = _setting(None, _parse_text, "file of certificate authorities to trust")
     allow_plain_http: bool = _setting(False, _parse_bool, "allow http:// to another machine")
     passphrase_file: str | None = _setting(None, _parse_text, "file whose first line is the key's passphrase")
+    passphrase_command: str | None = _setting(None, _parse_text, "command whose first line of output is the key's passphrase")
     objects: Mapping[str, str] = field(default_factory=dict, metadata={"doc": "objects.NAME: passed to the object store library"})
 
     def with_values(self, values: Mapping[str, Any], where: str) -> Settings:

@@ -41,6 +41,7 @@ DEFAULTS = {
     "ca_file": None,
     "allow_plain_http": False,
     "passphrase_file": None,
+    "passphrase_command": None,
 }
 
 
@@ -152,7 +153,7 @@ def test_a_wrong_value_names_setting_and_source(name: str, text: str) -> None:
     assert caught.value.exit_code == 78
 
 
-@pytest.mark.parametrize("name", [name for name in SETTING_FIELDS if name not in ("proxy", "ca_file", "passphrase_file")])
+@pytest.mark.parametrize("name", sorted(SETTING_FIELDS.keys() - {"proxy", "ca_file", "passphrase_file", "passphrase_command"}))
 @pytest.mark.parametrize("value", [None, [], {}])
 def test_a_value_of_the_wrong_type_is_a_configuration_error_too(name: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=name):
