@@ -5,15 +5,18 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
+from datetime import datetime, timezone
 from itertools import pairwise
 from typing import Annotated, Any, cast
 
 import typer
 
 from . import cli_data, cli_keys, cli_serve, cli_settings
+from .cli_ages import recent
+from .cli_guard import CLOSED_OUTPUT, exit_code, guarded
 from .cli_output import discard_rest, fill_standard_descriptors, is_terminal
 from .cli_signals import Signals, die
-from .console import CLOSED_OUTPUT, Console, KeyName, command, exit_code, guarded, key_text, root_options
+from .console import Console, KeyName, command, key_text, root_options
 from .errors import Damaged, InvalidArgument, KeyNotFound, PartialFailure
 from .render import (
     check_fields,
@@ -29,6 +32,7 @@ from .render import (
     usage_fields,
     usage_listing,
 )
+from .settings import parse_duration
 from .summaries import CheckReport, Pending
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__)
@@ -84,17 +88,24 @@ def _show_pending(console: Console, pending: list[Pending]) -> None:
 
 
 @command(app, "json")
-def stat(console: Console, key: KeyName) -> None:
-    """Show one value in full."""
+def stat(
+    console: Console,
+    key: KeyName,
+    max_age: Annotated[
+        str | None, typer.Option("--max-age", metavar="AGE", help="Only prove that it is no older: 26h, 8d.")
+    ] = None,
+) -> None:
+    """Show one value in full; or, for a monitor, prove that it is there and recent (else 3)."""
+    limit = None if max_age is None else parse_duration(max_age)
     with console.store(read_only=True) as store:
-        entry = store.stat(key)
+        entry = store.stat(key) if limit is None else recent(store, key, limit, datetime.now(timezone.utc))
     if console.as_json:
         console.answer(stat_fields(entry))
-    else:
+    elif limit is None:
         console.out(stat_listing(entry))
 
 
-@command(app, "json", "lock")
+@command(app, "json", "run", "lock")
 def mv(
     console: Console,
     old: Annotated[str, typer.Argument(metavar="OLD", parser=key_text)],
@@ -108,7 +119,7 @@ def mv(
         console.answer({"keys": [new], "old": old, "new": new, "version": entry.version})
 
 
-@command(app, "json", "lock")
+@command(app, "json", "run", "lock")
 def rm(
     console: Console,
     keys: KeyNames,
@@ -157,7 +168,7 @@ def usage(console: Console) -> None:
         console.out(picture(state.fill, shutil.get_terminal_size().columns - 2, unicode=unicode))
 
 
-@command(app, "json", "progress", "yes", "lock")
+@command(app, "json", "progress", "yes", "run", "lock")
 def resume(console: Console, keys: SomeKeys = None) -> None:
     """Finish interrupted puts whose source file can be read; all of them, or those named."""
     with console.store() as store, console.reporting() as report:
@@ -178,7 +189,7 @@ def _name_left(console: Console, left: tuple[Pending, ...]) -> None:
         raise PartialFailure(f"{plural(len(left), 'put')} could not be finished: the source cannot be read", resume=True)
 
 
-@command(app, "json", "lock")
+@command(app, "json", "run", "lock")
 def abandon(console: Console, keys: SomeKeys = None) -> None:
     """Give up interrupted puts and free their pads; all of them, or those named."""
     with console.store() as store:
@@ -186,7 +197,7 @@ def abandon(console: Console, keys: SomeKeys = None) -> None:
     _report_keys(console, gone, "gave up")
 
 
-@command(app, "json", "progress", "yes", "lock")
+@command(app, "json", "progress", "yes", "run", "lock")
 def reserve(console: Console, count: Annotated[int, typer.Argument(metavar="N", min=1)]) -> None:
     """Reserve N pads ahead of need."""
     with console.store() as store, console.reporting() as report:
@@ -197,7 +208,7 @@ def reserve(console: Console, count: Annotated[int, typer.Argument(metavar="N", 
         console.note(f"reserved {plural(reserved, 'pad')}")
 
 
-@command(app, "json", "progress", "lock")
+@command(app, "json", "progress", "run", "lock")
 def trim(console: Console) -> None:
     """Empty all free pads."""
     with console.store() as store, console.reporting() as report:
@@ -208,7 +219,7 @@ def trim(console: Console) -> None:
         console.note(f"emptied {plural(emptied, 'pad')}")
 
 
-@command(app, "json")
+@command(app, "json", "run")
 def check(
     console: Console,
     prefix: Prefix = "",

@@ -29,8 +29,8 @@ Recursive = Annotated[bool, typer.Option("-r", "--recursive", help="A directory,
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
-    command(app, "json", "progress", "yes", "max_pads", "lock")(put)
-    command(app, "json", "progress")(get)
+    command(app, "json", "progress", "yes", "max_pads", "run", "lock")(put)
+    command(app, "json", "progress", "run")(get)
 
 
 # -- put

@@ -17,22 +17,20 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from .cli_bugs import record_bug
-from .cli_logging import logging_to
-from .cli_output import Output, OutputClosed, is_terminal, system_failure
+from .cli_guard import guarded
+from .cli_output import Output, is_terminal
 from .cli_questions import answer_reservation
-from .cli_signals import Signals, name_of
-from .errors import AnthillError, InvalidArgument
-from .events import Confirm, Event
+from .cli_signals import Signals
+from .errors import InvalidArgument
+from .events import Confirm, Event, UploadProgress
 from .progress import MODES, Silent, reporter
 from .render import FORMAT, json_line, printable
 from .settings import Settings, resolve
 
 if TYPE_CHECKING:
+    from .cli_runs import Run
     from .config import Config
     from .store import Store
-
-CLOSED_OUTPUT = 141
 
 
 def key_text(text: str) -> str:
@@ -62,6 +60,16 @@ COMMON: tuple[Option, ...] = (
     ),
 )
 EXTRA: dict[str, Option] = {
+    "metrics": (
+        "metrics_file",
+        Annotated[Path | None, typer.Option("--metrics-file", metavar="FILE", help="Write how it ended, for Prometheus.")],
+        None,
+    ),
+    "ping": (
+        "ping",
+        Annotated[str | None, typer.Option("--ping", metavar="URL", help="Tell a monitor: URL/start, then URL/CODE.")],
+        None,
+    ),
     "lock": (
         "lock_wait",
         Annotated[float | None, typer.Option("--lock-wait", metavar="SECONDS", min=0, help="Wait for another run to end.")],
@@ -79,17 +87,20 @@ EXTRA: dict[str, Option] = {
 
 
 class Report:
-    """A reporter whose drawings are never cut in two by a signal."""
+    """A reporter whose drawings are never cut in two by a signal; the console remembers how many bytes it reported."""
 
-    def __init__(self, reporter: Silent, signals: Signals) -> None:
-        self._reporter, self._signals = reporter, signals
+    def __init__(self, reporter: Silent, console: Console) -> None:
+        self._reporter, self._console = reporter, console
 
     def __call__(self, event: Event) -> None:
-        with self._signals.deferred():
+        if isinstance(event, UploadProgress):
+            self._console.bytes_done = event.bytes_written
+        with self._console.signals.deferred():
             self._reporter(event)
 
     def transferred(self, done: int, total: int) -> None:
-        with self._signals.deferred():
+        self._console.bytes_done = done
+        with self._console.signals.deferred():
             self._reporter.transferred(done, total)
 
 
@@ -109,7 +120,11 @@ class Console:
     progress: str = "auto"
     yes: bool = False
     max_pads: int | None = None
+    metrics_file: Path | None = None
+    ping: str | None = None
     stdin_is_data: bool = False  # so nobody can answer there
+    bytes_done: int = 0  # plaintext bytes of values so far
+    run: Run | None = None  # of a command whose end is told to others
     stdout: Output = field(default_factory=Output)
     _reporter: Silent = field(default_factory=lambda: Silent(_stderr()))
 
@@ -145,8 +160,20 @@ class Console:
             return logging.INFO if self.verbose == 1 else logging.DEBUG
         return logging.WARNING if not (self.quiet or self.json_errors) and is_terminal(sys.stderr) else None
 
+    def warn(self, text: str) -> None:
+        """What went wrong beside a command, which is not to fail for it."""
+        if not self.quiet:
+            self.say(f"warning: {text}")
+
+    def end(self, code: int, error: str | None = None) -> None:
+        """Tell those who were not there; only the first end counts."""
+        run, self.run = self.run, None
+        if run is not None:
+            run.end(code, error)
+
     def fail(self, message: str, code: int, context: Mapping[str, Any] | None = None) -> int:
         """The error as the last line on stderr; returns ``code``."""
+        self.end(code, message)
         context = context or {}
         if self.json_errors:
             named = {"key": context.get("key"), "pad": context.get("pad"), "resume": bool(context.get("resume"))}
@@ -160,7 +187,7 @@ class Console:
         """Progress for the time of a ``with``; words printed meanwhile do not tear bars."""
         self._reporter = reporter(self._progress_mode(), _stderr())
         try:
-            yield Report(self._reporter, self.signals)
+            yield Report(self._reporter, self)
         finally:
             with self.signals.deferred():
                 self._reporter.close()
@@ -243,19 +270,30 @@ Command = TypeVar("Command", bound=Callable[..., int | None])
 
 def command(app: typer.Typer, *extra: str) -> Callable[[Command], Command]:
     """Register a function ``(console, ...) -> exit code or None`` with the common options and the ``extra`` ones."""
-    options = [*COMMON, *(EXTRA[name] for name in extra)]
+    names = [*extra, "metrics", "ping"] if "run" in extra else extra
+    options = [*COMMON, *(EXTRA[name] for name in names if name != "run")]
 
     def register(function: Command) -> Command:
         @functools.wraps(function)
         def run(ctx: typer.Context, **given: Any) -> int:
             console = _console(ctx.obj, {name: given.pop(name) for name, _, _ in options})
-            return guarded(console, functools.partial(function, console, **given))
+            name = ctx.command_path.partition(" ")[2]
+            action = functools.partial(function, console, **given)
+            return guarded(console, functools.partial(_told, console, name, action) if "run" in extra else action, name)
 
         _declare(run, _own_parameters(function), options)
         app.command()(run)
         return function
 
     return register
+
+
+def _told(console: Console, name: str, action: Callable[[], int | None]) -> int | None:
+    """Others want to hear of this command, from its begin on."""
+    from .cli_runs import begin
+
+    console.run = begin(console, name)
+    return action()
 
 
 def root_options(app: typer.Typer, show_version: Callable[[bool], None]) -> None:
@@ -301,28 +339,3 @@ def _console(root: Console, given: dict[str, Any]) -> Console:
     for name in ("lock_wait", "max_pads"):
         values[name] = given.get(name)
     return Console(**values)
-
-
-def guarded(console: Console, action: Callable[[], int | None]) -> int:
-    """Run a command; its exit code, with every error said."""
-    try:
-        with logging_to(console.say, console.words_level, console.log_file):
-            return action() or 0
-    except BaseException as error:  # noqa: BLE001  (the one place where everything becomes an exit code)
-        if console.signals.received is not None:
-            return console.fail(f"stopped by {name_of(console.signals.received)}", 128 + console.signals.received)
-        return exit_code(console, error)
-
-
-def exit_code(console: Console, error: BaseException) -> int:
-    """Say what went wrong; its code in the table of exit codes."""
-    if isinstance(error, OutputClosed):
-        return CLOSED_OUTPUT
-    if isinstance(error, KeyboardInterrupt):
-        return console.fail("stopped by SIGINT", 130)
-    if isinstance(error, OSError):
-        error = system_failure(error)
-    if isinstance(error, AnthillError):
-        return console.fail(error.message, error.exit_code, error.context)
-    log = record_bug(error, console.log_file, console.home_path)
-    return console.fail(f"a bug in anthill: {type(error).__name__}; please report it with {log}", 70)

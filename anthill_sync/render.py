@@ -44,6 +44,16 @@ def human_size(size: int | float) -> str:
     return f"{value:.1f} {unit}" if unit else f"{int(value)} B"
 
 
+def human_duration(seconds: float) -> str:
+    """``26.5 hours``, in the largest unit of which there is at least two; ``45 seconds``."""
+    value, unit = seconds, "seconds"
+    for size, larger in ((60, "minutes"), (3600, "hours"), (86400, "days")):
+        if seconds < 2 * size:
+            break
+        value, unit = seconds / size, larger
+    return f"{value:.0f} {unit}" if unit == "seconds" else f"{value:.1f} {unit}".replace(".0 ", " ")
+
+
 def plural(count: int, noun: str) -> str:
     """``1 pad``, ``2 pads``."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")

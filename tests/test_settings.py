@@ -17,6 +17,7 @@ from anthill_sync.settings import (
     Settings,
     check_pad_size,
     environment_name,
+    parse_duration,
     parse_setting,
     parse_size,
     resolve,
@@ -43,6 +44,22 @@ DEFAULTS = {
     "passphrase_file": None,
     "passphrase_command": None,
 }
+
+
+# -- durations
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("30m", 1800), ("26h", 93600), ("8d", 691200), ("1h30m", 5400), (" 2H ", 7200), ("0s", 0)]
+)
+def test_durations_are_read(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "26", "h", "1.5h", "-1h", "1h 30m", "1w", "1hour", "9999999999s", "٣h"])
+def test_what_is_no_duration_is_refused_with_what_to_write(text: str) -> None:
+    with pytest.raises(InvalidArgument, match="26h"):
+        parse_duration(text)
 
 
 # -- sizes
