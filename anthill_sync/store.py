@@ -13,7 +13,7 @@ from .config import default_home as _default_home
 from .config import read_config
 from .entries import check_key, check_prefix, detail_of, entry_of, pending_of, under, value_of
 from .errors import AnthillError, InvalidArgument, KeyNotFound
-from .events import Confirm, OnEvent
+from .events import Confirm, ConfirmReservation, OnEvent
 from .keys import read_key_file
 from .putting import PutOptions
 from .reader import OnProgress, Reader
@@ -148,6 +148,19 @@ class Store(MutableMapping[str, bytes]):
         changed (perhaps on a worker's thread), and the others go on without it."""
         options = PutOptions(if_absent, confirm, on_event, max_pads, attributes, on_source_error)
         return putting.put_many(self._session, items, options)
+
+    def estimate(
+        self,
+        sizes: Mapping[str, int | None],
+        *,
+        if_absent: bool = False,
+        max_pads: int | None = None,
+        attributes: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> ConfirmReservation:
+        """What a put of values of these sizes in bytes (None: a stream) would ask to reserve now, and what is free. Waits
+        for nobody and changes nothing; raises what such a put would raise before it reserves anything."""
+        options = PutOptions(if_absent, max_pads=max_pads, attributes=attributes)
+        return putting.estimate(self._session, sizes, options)
 
     def pending(self) -> list[Pending]:
         """Interrupted puts, in byte order of their keys."""
