@@ -31,7 +31,7 @@ _CLASSES = {
     "graph": "!-~",
 }
 _TOKEN = re.compile(
-    r"""(?P<any_folders>(?:(?<=/)|^)\*{2,}/)|(?P<all_below>(?<=/)\*{2,}$)|(?P<name>\*+)|(?P<one>\?)|\\(?P<escaped>.)
+    r"""(?P<any_folders>(?:(?<=/)|^)\*{2,}/)|(?P<all_below>(?:(?<=/)|^)\*{2,}$)|(?P<name>\*+)|(?P<one>\?)|\\(?P<escaped>.)
     |\[(?P<not>[!^]?)(?P<set>(?:\]|\\.|\[:\w+:\]|[^\]\\])(?:\\.|\[:\w+:\]|[^\]\\])*)\]|(?P<bad>[\[\\])|(?P<plain>.)""",
     re.VERBOSE | re.DOTALL,
 )
