@@ -7,14 +7,16 @@ import shutil
 import sys
 from datetime import datetime, timezone
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
 
-from . import cli_data, cli_keys, cli_serve, cli_settings
+from . import cli_completion, cli_data, cli_keys, cli_serve, cli_settings
 from .cli_ages import recent
 from .cli_guard import CLOSED_OUTPUT, exit_code, guarded
 from .cli_output import discard_rest, fill_standard_descriptors, is_terminal
+from .cli_pictures import draw, write_svg
 from .cli_signals import Signals, die
 from .console import Console, KeyName, command, key_text, root_options
 from .errors import Damaged, InvalidArgument, KeyNotFound, PartialFailure
@@ -22,11 +24,12 @@ from .render import (
     check_fields,
     check_listing,
     entry_fields,
+    in_columns,
     listing,
     pending_fields,
     pending_listing,
-    picture,
     plural,
+    printable,
     stat_fields,
     stat_listing,
     usage_fields,
@@ -70,6 +73,8 @@ def ls(
         entries = store.entries(prefix)
     if console.as_json:
         console.answer({"keys": [entry_fields(entry) for entry in entries]})
+    elif not long and is_terminal(sys.stdout):
+        console.out(in_columns([printable(entry.key) for entry in entries], shutil.get_terminal_size().columns))
     else:
         console.out(listing(entries, long=long))
 
@@ -155,17 +160,20 @@ def _report_keys(console: Console, keys: list[str], done: str) -> None:
 
 
 @command(app, "json")
-def usage(console: Console) -> None:
+def usage(
+    console: Console,
+    svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Draw the memory map into FILE.")] = None,
+) -> None:
     """Show what the store holds, and on a terminal the picture of its memory map."""
     with console.store(read_only=True) as store:
         state = store.usage()
+    if svg is not None:
+        write_svg(svg, state)
     if console.as_json:
         console.answer(usage_fields(state))
-        return
-    console.out(usage_listing(state))
-    if is_terminal(sys.stdout):
-        unicode = "utf" in (sys.stdout.encoding or "").lower()
-        console.out(picture(state.fill, shutil.get_terminal_size().columns - 2, unicode=unicode))
+    elif svg is None:
+        console.out(usage_listing(state))
+        draw(console, state)
 
 
 @command(app, "json", "progress", "yes", "run", "lock")
@@ -258,6 +266,7 @@ def _percent(text: str) -> float:
 
 cli_keys.register(app)
 cli_serve.register(app)
+cli_completion.register(app)
 
 
 # -- the program

@@ -21,7 +21,7 @@ from .cli_guard import guarded
 from .cli_output import Output, is_terminal
 from .cli_questions import answer_reservation
 from .cli_signals import Signals
-from .errors import InvalidArgument
+from .errors import InvalidArgument, KeyNotFound
 from .events import Confirm, Event, UploadProgress
 from .progress import MODES, Silent, reporter
 from .render import FORMAT, json_line, printable
@@ -216,15 +216,23 @@ class Console:
 
         return default_home() if self.home is None else (self.home, "--home says so")
 
-    def store(self, *, read_only: bool = False) -> Store:
-        """The store, open; close it with ``with``."""
+    @contextlib.contextmanager
+    def store(self, *, read_only: bool = False) -> Iterator[Store]:
+        """The store, open for the time of a ``with``. A key that is not there is told with those that are alike."""
         self.check_progress()
         home, config = self.home_path(), self.config()
         settings = resolve(config.settings)
         from .store import Store
 
         passphrase = self.passphrase(settings, config.key_path(home))
-        return Store.open(home, passphrase=passphrase, lock_wait=self._wait_for_lock(settings), read_only=read_only)
+        with Store.open(home, passphrase=passphrase, lock_wait=self._wait_for_lock(settings), read_only=read_only) as store:
+            try:
+                yield store
+            except KeyNotFound as error:
+                from .cli_alike import say_alike
+
+                say_alike(error, store)
+                raise
 
     def check_progress(self) -> None:
         """``InvalidArgument`` for a ``--progress`` that cannot be, before anything is done."""

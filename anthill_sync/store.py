@@ -250,8 +250,9 @@ class Store(MutableMapping[str, bytes]):
         config = self._session.config
         with self._session.questioning():
             pads, size, fill = self._session.allocator.get_storage_and_pad_summary()
+            ranges = self._session.allocator.extent_ranges()
             keys = len(self._session.journal.index.values)
-        return Usage(pads, size, keys, config.network, config.slot, config.facts, fill)
+        return Usage(pads, size, keys, config.network, config.slot, config.facts, fill, ranges)
 
     def check(
         self, prefix: str = "", *, read_data: bool = False, sample: float | None = None, seed: int | None = None

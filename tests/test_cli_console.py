@@ -15,13 +15,13 @@ import pytest
 
 from anthill_sync.cli_output import fill_standard_descriptors, system_failure
 from anthill_sync.cli_signals import GRACE_SECONDS, Signals, Stopped
-from anthill_sync.render import human_size, listing, picture, plural, printable, timestamp
+from anthill_sync.render import human_size, listing, plural, printable, timestamp
 from anthill_sync.summaries import Entry
 
 from .cli_tools import ROOT, call, environment, run
 
 COMMANDS = ["init", "config", "put", "get", "ls", "stat", "mv", "rm", "usage", "resume", "abandon", "reserve", "trim", "check"]
-COMMANDS += ["serve", "key"]
+COMMANDS += ["serve", "completion", "key"]
 
 
 def test_help_lists_every_command() -> None:
@@ -225,25 +225,6 @@ def test_long_listings_are_aligned() -> None:
     )
     assert listing(entries, long=False) == "a\nb\n"
     assert listing([], long=True) == ""
-
-
-def test_the_picture_has_a_shade_per_pad_while_there_is_room() -> None:
-    assert picture(bytes([0, 1, 63, 64, 128, 255]), 10) == "memory map, one character = 1 pad:\n| ░░▒▓█|\n"
-    assert picture(bytes([0, 255]), 10, unicode=False) == "memory map, one character = 1 pad:\n| #|\n"
-    assert picture(b"", 10) == ""
-
-
-def test_the_picture_of_a_large_store_has_at_most_eight_lines() -> None:
-    lines = picture(bytes([0] * 100_000 + [255] * 100_000), 80).splitlines()
-    assert lines[0] == "memory map, one character = 313 pads:"
-    assert len(lines) <= 9
-    assert all(len(line) <= 82 for line in lines[1:])
-    assert lines[1].startswith("|  ")
-    assert lines[-1].endswith("█|")
-
-
-def test_a_pad_that_holds_anything_is_never_shown_as_empty() -> None:
-    assert "░" in picture(bytes([0] * 999 + [1]), 1)
 
 
 # -- standard streams

@@ -16,7 +16,23 @@ ROOT = Path(__file__).resolve().parent.parent / "anthill_sync"
 
 # From the top down. A module may import from its own layer and from those below it.
 LAYERS = [
-    ("command line", ["__main__", "cli", "cli_*", "console", "progress", "render", "trees", "trees_*", "server", "server_*"]),
+    (
+        "command line",
+        [
+            "__main__",
+            "cli",
+            "cli_*",
+            "completions",
+            "console",
+            "progress",
+            "pictures",
+            "render",
+            "trees",
+            "trees_*",
+            "server",
+            "server_*",
+        ],
+    ),
     ("store", ["__init__", "store", "putting", "removing", "reader", "checking", "creating", "keyfile", "recovery*", "repair*"]),
     ("session", ["session", "config", "entries", "destinations"]),
     ("allocator", ["allocator", "planning", "writing", "rewriting", "takeover", "usage"]),
