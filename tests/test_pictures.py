@@ -85,7 +85,8 @@ def test_an_interrupted_put_is_pending(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 10, 100])
 def test_cells_are_equal_parts_and_forget_nothing(count: int) -> None:
-    ranges = [ExtentRange(Use.LIVE, 3), ExtentRange(Use.FREE, 90), ExtentRange(Use.PENDING, 1), ExtentRange(Use.GAP, 6)]
+    sizes = [(Use.LIVE, 3), (Use.FREE, 90), (Use.PENDING, 1), (Use.GAP, 5), (Use.LIVE, 1)]
+    ranges = [ExtentRange(use, length) for use, length in sizes]
     bytewise = [each.use for each in ranges for _ in range(each.length)]
     ends = [number * 100 // count for number in range(count + 1)]
     expected = [frozenset(bytewise[a:b]) for a, b in pairwise(ends)]
