@@ -84,11 +84,14 @@ def ended(place: Place, words: Words, stdin: int | None, script: str = "") -> su
     pipe = subprocess.PIPE
     how = {"env": environment(), "stdout": pipe, "stderr": pipe, "cwd": "/", "start_new_session": True}
     with subprocess.Popen(command, stdin=stdin, **how) as process:  # type: ignore[call-overload]
-        if words[0] == "serve":
-            assert process.stdout.readline().startswith(b"http://")
-            process.send_signal(signal.SIGTERM)
-        out, err = process.stdout.read(), process.stderr.read()
-        process.wait(PATIENCE)
+        try:
+            if words[0] == "serve":
+                assert process.stdout.readline().startswith(b"http://")
+                process.send_signal(signal.SIGTERM)
+            out, err = process.communicate(timeout=PATIENCE)
+        except BaseException:
+            process.kill()
+            raise
     return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
