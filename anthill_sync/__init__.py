@@ -37,13 +37,13 @@ if TYPE_CHECKING:
         TryAgain,
     )
     from .store import Store
-    from .summaries import CheckReport, Entry, Pending, ResumeReport, Usage
+    from .summaries import CheckReport, Entry, Pending, Problem, RecoveryReport, ResumeReport, Usage
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Store": "store",
-    **dict.fromkeys(("CheckReport", "Entry", "Pending", "ResumeReport", "Usage"), "summaries"),
+    **dict.fromkeys(("CheckReport", "Entry", "Pending", "Problem", "RecoveryReport", "ResumeReport", "Usage"), "summaries"),
     **dict.fromkeys(
         (
             "AnthillError",
@@ -70,7 +70,9 @@ __all__ = [
     "NetworkError",
     "OperationCancelled",
     "Pending",
+    "Problem",
     "PutFailed",
+    "RecoveryReport",
     "ResumeReport",
     "Store",
     "StoreLocked",

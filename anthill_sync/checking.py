@@ -1,32 +1,74 @@
-"""Proving a store: the memory map's identity, and blocks that open."""
+"""Proving a store: index and files, the memory map's identity, blocks that open, pads that hold what they should."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from concurrent.futures import Future
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from itertools import zip_longest
 
 from .entries import under
-from .errors import AnthillError
-from .index import MasterIndex
+from .errors import AnthillError, Damaged, IndexDamaged, PadNotFound
+from .index import MasterIndex, PadStatus
+from .journal import Journal
+from .lines import snapshot_lines
+from .memory_map import Kind, MemoryMap
+from .pads import UNKNOWN_DIGEST
+from .recovery_scan import Found, look
+from .sealing import image_digest
 from .session import Session
-from .settings import DOWNLOAD_WINDOW
 from .summaries import CheckReport, Problem
+from .takeover import holds_all_live, map_of
 from .values import Block
 
 Job = tuple[str, int, Block]  # key, chunk, block
 
+LOOKS = 3  # at files that another process keeps changing
+
 
 def check(session: Session, prefix: str, *, read_data: bool, sample: float | None, seed: int | None) -> CheckReport:
-    """Prove the index and the map; with ``read_data`` or ``sample`` (percent) read and open blocks too."""
-    with session.questioning() as quiet:
-        problems = [Problem("map", detail, pad=pad) for pad, detail in session.allocator.check(compare=quiet)]
-    index = session.index()
+    """Prove the index and the map; with ``read_data`` or ``sample`` (percent) read and open blocks too, and with all of
+    the blocks look at all pads."""
     chosen = seed if seed is not None else random.SystemRandom().getrandbits(32)
+    shown = None if sample is None else chosen
+    try:
+        problems, index = list(_local(session)), session.index()
+    except IndexDamaged as error:
+        return CheckReport((Problem("index", str(error)),), 0, shown)
     jobs = _sampled(_jobs(index, prefix), sample, random.Random(chosen))
     count, found = _read(session, jobs) if read_data or sample is not None else (0, [])
-    return CheckReport((*problems, *found), count, None if sample is None else chosen)
+    pads = list(pad_problems(session)) if read_data and sample is None and not prefix else []
+    return CheckReport((*problems, *found, *pads), count, shown)
+
+
+# -- this machine
+
+
+def _local(session: Session) -> Iterator[Problem]:
+    """The map against itself and the index; the index in memory against the files as they are now."""
+    with session.questioning() as quiet:
+        yield from [Problem("map", detail, pad=pad) for pad, detail in session.allocator.check(compare=quiet)]
+        if quiet and not _agrees_with_files(session):
+            yield Problem("index", "the index in memory is not what the files say")
+    for pad, status in enumerate(session.index().status):
+        if status == PadStatus.DAMAGED:
+            yield Problem("pad", "is damaged and takes nothing more; 'anthill repair' empties it", pad=pad)
+
+
+def _agrees_with_files(session: Session) -> bool:
+    """True also when another process changes the files at every look."""
+    files = Journal(session.home)
+    try:
+        for _ in range(LOOKS):
+            files.refresh()
+            mine = session.index()
+            if files.index.sequence == mine.sequence:
+                return all(one == other for one, other in zip_longest(snapshot_lines(files.index), snapshot_lines(mine)))
+    finally:
+        files.close()
+    return True
+
+
+# -- blocks
 
 
 def _jobs(index: MasterIndex, prefix: str) -> Iterator[Job]:
@@ -39,31 +81,71 @@ def _sampled(jobs: Iterator[Job], sample: float | None, chance: random.Random) -
     return jobs if sample is None else (job for job in jobs if chance.random() * 100 < sample)
 
 
+def open_blocks(session: Session, jobs: Iterable[Job]) -> Iterator[tuple[Job, AnthillError | None]]:
+    """Read and open every block, a bounded window at a time; with each what is wrong with it. Failures of the network
+    are raised: they say nothing about a block."""
+
+    def attempt(job: Job) -> tuple[Job, AnthillError | None]:
+        try:
+            session.downloader.open_block(job[1], job[2])
+        except (Damaged, PadNotFound) as error:
+            return job, error
+        return job, None
+
+    return session.pipeline.ahead(jobs, attempt)
+
+
 def _read(session: Session, jobs: Iterator[Job]) -> tuple[int, list[Problem]]:
-    """Open every block, a bounded window at a time; what a newer put replaced meanwhile is no problem."""
     count, problems = 0, []
-    while window := list(islice(jobs, DOWNLOAD_WINDOW)):
-        futures: list[tuple[Job, Future[bytes]]] = [(job, _submit(session, job)) for job in window]
-        for job, future in futures:
-            problem = _problem(session, job, future)
-            count += 1
-            problems += [problem] if problem else []
+    for job, error in open_blocks(session, jobs):
+        count += 1
+        if error is not None and _is_current(session, job):
+            problems.append(Problem("block", f"chunk {job[1]}: {error}", pad=job[2].pad, key=job[0]))
     return count, problems
 
 
-def _submit(session: Session, job: Job) -> Future[bytes]:
-    _, chunk, block = job
-    return session.pipeline.download(lambda: session.downloader.open_block(chunk, block))
-
-
-def _problem(session: Session, job: Job, future: Future[bytes]) -> Problem | None:
+def _is_current(session: Session, job: Job) -> bool:
+    """False for a block that a newer put replaced meanwhile, which is no problem."""
     key, chunk, block = job
-    error = future.exception()
-    if error is None:
-        return None
-    if not isinstance(error, AnthillError) or error.exit_code not in (65, 76):
-        raise error
-    current = session.index().values.get(key)
-    if current is None or chunk >= current.chunks or next(current.range(chunk, chunk + 1))[1] != block:
-        return None
-    return Problem("block", f"chunk {chunk}: {error}", pad=block.pad, key=key)
+    value = session.index().values.get(key)
+    return value is not None and chunk < value.chunks and next(value.range(chunk, chunk + 1))[1] == block
+
+
+# -- pads
+
+
+def pad_problems(session: Session) -> Iterator[Problem]:
+    """Header, table and counter of every pad against the index, and the image of every shared one against its digest."""
+    index = session.index()
+    with session.journal.index_lock:
+        memory_map = map_of(index, session.config.pad_size, session.settings.rewrite_limit)
+        counters, in_doubt = index.counters[:], set(index.writing)
+    ours = (pad for pad, kind in enumerate(memory_map.kinds) if kind != Kind.UNRESERVED and pad not in in_doubt)
+    for pad, wrong in session.pipeline.ahead(ours, lambda pad: (pad, _wrong(session, index, memory_map, pad))):
+        now = session.index().counters
+        if wrong and now[pad] == counters[pad]:  # else it was written meanwhile
+            yield Problem("pad", wrong, pad=pad)
+
+
+def _wrong(session: Session, index: MasterIndex, memory_map: MemoryMap, pad: int) -> str:
+    """What is wrong with one pad; nothing: ''."""
+    if index.status[pad] == PadStatus.DAMAGED:
+        return ""  # said already
+    sight = look(session.pads, pad)
+    if sight.found == Found.UNREADABLE:
+        return sight.why
+    if sight.counter != index.counters[pad]:
+        return f"is {sight.found.name.lower()} with counter {sight.counter} on the network; the index has {index.counters[pad]}"
+    if sight.table is not None and memory_map.kinds[pad] != Kind.FULL and not holds_all_live(memory_map, pad, sight.table):
+        return "lacks a block or a manifest that the index says it holds"
+    return image_problem(session, index, memory_map.kinds[pad], pad) if sight.found == Found.WRITTEN else ""
+
+
+def image_problem(session: Session, index: MasterIndex, kind: int, pad: int) -> str:
+    """Whether the image of a shared pad, which is read whole before it is written again, is the one that was sent."""
+    digest = index.digest(pad)
+    if kind != Kind.SHARED or digest == UNKNOWN_DIGEST:
+        return ""
+    if image_digest(session.pads.read_image(pad)[0]) == digest:
+        return ""
+    return "its image is not the one that was written"

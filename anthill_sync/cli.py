@@ -12,13 +12,14 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from . import cli_completion, cli_data, cli_keys, cli_serve, cli_settings
+from . import cli_completion, cli_data, cli_keys, cli_recovery, cli_serve, cli_settings
 from .cli_ages import recent
 from .cli_guard import CLOSED_OUTPUT, exit_code, guarded
+from .cli_options import KeyName, key_text
 from .cli_output import discard_rest, fill_standard_descriptors, is_terminal
 from .cli_pictures import draw, write_svg
 from .cli_signals import Signals, die
-from .console import Console, KeyName, command, key_text, root_options
+from .console import Console, command, root_options
 from .errors import Damaged, InvalidArgument, KeyNotFound, PartialFailure
 from .render import (
     check_fields,
@@ -264,6 +265,7 @@ def _percent(text: str) -> float:
     return value
 
 
+cli_recovery.register(app)
 cli_keys.register(app)
 cli_serve.register(app)
 cli_completion.register(app)

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from .cli_estimate import Wanted, show
+from .cli_options import KeyName
 from .cli_output import TerminalText, is_terminal
 from .cli_trees import changed, fail_for, listed, scan_tree
-from .console import Console, KeyName, command
+from .console import Console, command
 from .errors import AnthillError, DestinationExists, InvalidArgument, KeyNotFound, NoRoom, SourceNotFound
 from .render import got_fields, human_size, plural, put_fields
 from .settings import parse_size

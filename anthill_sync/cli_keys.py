@@ -59,7 +59,8 @@ def verify(
     if console.as_json:
         console.answer({"opens": True, "pad": pad})
     else:
-        console.note(f"{file} opens this store (tried on pad {pad})")
+        how = "told by the store's id: nothing is stored yet" if pad is None else f"tried on pad {pad}"
+        console.note(f"{file} opens this store ({how})")
 
 
 def _key_of(console: Console, path: Path) -> MasterKey:

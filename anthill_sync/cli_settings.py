@@ -39,7 +39,7 @@ def init(
     """Make a store."""
     if network is not None and network.lower().startswith("memory:"):
         raise ConfigurationError("a memory: network ends with this command; it is for Python programs only")
-    chosen = dict(_assignment(text) for text in assignments or [])
+    chosen = dict(assignment(text) for text in assignments or [])
     size = None if pad_size is None else parse_size(pad_size)
     from .config import KEY_NAME
     from .store import Store
@@ -58,7 +58,8 @@ def init(
         console.out(_welcome(store))
 
 
-def _assignment(text: str) -> tuple[str, Any]:
+def assignment(text: str) -> tuple[str, Any]:
+    """A NAME=VALUE of ``--set``, with its type."""
     name, equals, value = text.partition("=")
     if not equals:
         raise InvalidArgument(f"not NAME=VALUE: {text!r}")

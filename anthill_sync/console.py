@@ -7,7 +7,6 @@ import functools
 import inspect
 import io
 import logging
-import os
 import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,12 +17,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from .cli_guard import guarded
+from .cli_options import COMMON, EXTRA, Option
 from .cli_output import Output, is_terminal
 from .cli_questions import answer_reservation
 from .cli_signals import Signals
 from .errors import InvalidArgument, KeyNotFound
 from .events import Confirm, Event, UploadProgress
-from .progress import MODES, Silent, reporter
+from .progress import Silent, reporter
 from .render import FORMAT, json_line, printable
 from .settings import Settings, resolve
 
@@ -31,59 +31,6 @@ if TYPE_CHECKING:
     from .cli_runs import Run
     from .config import Config
     from .store import Store
-
-
-def key_text(text: str) -> str:
-    """A key as it was typed: its bytes must be UTF-8, whatever the locale."""
-    try:
-        return os.fsencode(text).decode()
-    except UnicodeDecodeError:
-        raise typer.BadParameter("the key is not UTF-8") from None
-
-
-KeyName = Annotated[str, typer.Argument(metavar="KEY", parser=key_text)]
-Option = tuple[str, Any, Any]  # parameter, annotation, default
-COMMON: tuple[Option, ...] = (
-    ("home", Annotated[Path | None, typer.Option("--home", metavar="DIR", help="The store's directory (ANTHILL_HOME).")], None),
-    ("quiet", Annotated[bool, typer.Option("-q", "--quiet", help="Errors only.")], False),
-    ("verbose", Annotated[int, typer.Option("-v", "--verbose", count=True, help="More words; may be repeated.")], 0),
-    ("log_file", Annotated[Path | None, typer.Option("--log-file", metavar="FILE", help="Append a log to FILE.")], None),
-    (
-        "passphrase_file",
-        Annotated[Path | None, typer.Option("--passphrase-file", metavar="FILE", help="Its first line opens the key.")],
-        None,
-    ),
-    (
-        "passphrase_command",
-        Annotated[str | None, typer.Option("--passphrase-command", metavar="COMMAND", help="What it prints opens the key.")],
-        None,
-    ),
-)
-EXTRA: dict[str, Option] = {
-    "metrics": (
-        "metrics_file",
-        Annotated[Path | None, typer.Option("--metrics-file", metavar="FILE", help="Write how it ended, for Prometheus.")],
-        None,
-    ),
-    "ping": (
-        "ping",
-        Annotated[str | None, typer.Option("--ping", metavar="URL", help="Tell a monitor: URL/start, then URL/CODE.")],
-        None,
-    ),
-    "lock": (
-        "lock_wait",
-        Annotated[float | None, typer.Option("--lock-wait", metavar="SECONDS", min=0, help="Wait for another run to end.")],
-        None,
-    ),
-    "json": ("as_json", Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")], False),
-    "progress": ("progress", Annotated[str, typer.Option("--progress", metavar="MODE", help=", ".join(MODES) + ".")], "auto"),
-    "yes": ("yes", Annotated[bool, typer.Option("-y", "--yes", help="Answer yes to the question.")], False),
-    "max_pads": (
-        "max_pads",
-        Annotated[int | None, typer.Option("--max-pads", metavar="N", min=0, help="Reserve at most N pads.")],
-        None,
-    ),
-}
 
 
 class Report:
@@ -225,7 +172,7 @@ class Console:
         from .store import Store
 
         passphrase = self.passphrase(settings, config.key_path(home))
-        with Store.open(home, passphrase=passphrase, lock_wait=self._wait_for_lock(settings), read_only=read_only) as store:
+        with Store.open(home, passphrase=passphrase, lock_wait=self.wait_for_lock(settings), read_only=read_only) as store:
             try:
                 yield store
             except KeyNotFound as error:
@@ -250,7 +197,8 @@ class Console:
         """A person is there to ask: at the terminal, with words allowed and stdin free for the answer."""
         return not (self.json_errors or self.stdin_is_data) and is_terminal(sys.stdin) and is_terminal(sys.stderr)
 
-    def _wait_for_lock(self, settings: Settings) -> float:
+    def wait_for_lock(self, settings: Settings) -> float:
+        """Seconds."""
         wait = settings.lock_wait if self.lock_wait is None else self.lock_wait
         if wait is None:
             return 0.0 if is_terminal(sys.stderr) else 60.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ from .keys import MasterKey, encode_key, encode_wrapped_key, read_key_file
 from .lock import check_flock
 from .networks import normalise_url, open_network, prepare_network
 from .networks.base import Network
-from .networks.retrying import RetryingNetwork
+from .networks.retrying import open_retrying
 from .settings import CHUNK_MARGIN, DEFAULT_PAD_SIZE, FRESH_WINDOW, Settings, check_pad_size, resolve
+from .threads import Pool
 
 
 def create(
@@ -45,13 +45,13 @@ def create(
     )
     prepare_network(url, base=home)
     key, fresh = _key(config.key_path(home), passphrase)
-    facts = _probe(home, config, key, resolved, check_empty=not fresh)
+    facts = probe(home, config, key, resolved, check_empty=not fresh)
     try:
         check_flock(home / LOCK_NAME)
         create_files(home)
     except OSError as error:
         raise NoRoom(f"{home}: {error.strerror}") from error
-    write_config(home, Config(**{**vars(config), "facts": facts}))
+    write_config(home, Config(**{**vars(config), "facts": facts, "store": key.store_id(slot).hex()}))
 
 
 def _key(path: Path, passphrase: str | None) -> tuple[MasterKey, bool]:
@@ -71,11 +71,15 @@ def _key(path: Path, passphrase: str | None) -> tuple[MasterKey, bool]:
 
 def connect(home: Path, config: Config, settings: Settings) -> Network:
     """The network of a store, with retries."""
-    network = open_network(config.network, pad_size=config.pad_size, base=home, settings=settings, facts=config.facts)
-    return RetryingNetwork(network, settings)
+
+    def opens() -> Network:
+        return open_network(config.network, pad_size=config.pad_size, base=home, settings=settings, facts=config.facts)
+
+    return open_retrying(opens, settings)
 
 
-def _probe(home: Path, config: Config, key: MasterKey, settings: Settings, *, check_empty: bool) -> dict[str, Any]:
+def probe(home: Path, config: Config, key: MasterKey, settings: Settings, *, check_empty: bool) -> dict[str, Any]:
+    """The network's facts; ``check_empty``: refuse it when the key has pads there."""
     network = connect(home, config, settings)
     try:
         if network.properties.pad_size < config.pad_size:
@@ -100,9 +104,9 @@ def _check_unused(network: Network, config: Config, key: MasterKey) -> None:
             return False
         return True
 
-    with ThreadPoolExecutor(8) as pool:
+    with Pool("init", 8) as pool:
         if any(pool.map(exists, range(FRESH_WINDOW + 1))):
             raise NoRoom(
-                f"this key has data on {config.network} in slot {config.slot} already; rebuild that store with 'recover', "
+                f"this key has data on {config.network} in slot {config.slot} already; get it back with 'anthill recover', "
                 f"or make another one beside it with --slot {config.slot + 1}"
             )

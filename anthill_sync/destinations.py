@@ -28,7 +28,7 @@ def translated(path: Path) -> Iterator[None]:
     except PermissionError as error:
         raise PermissionRefused(f"{path}: {error.strerror}") from error
     except OSError as error:
-        kind = NoRoom if error.errno in _FULL else LocalIOError
+        kind = NoRoom if error.errno in (*_FULL, errno.EROFS) else LocalIOError
         raise kind(f"{path}: {error.strerror}") from error
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import queue
-import threading
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from typing import TypeVar
 
-from .networks.base import Call, calling
+from .errors import BlockDamaged
 from .pads import Pads
 from .pipeline import Pipeline
+from .sealing import OVERHEAD
 from .settings import DOWNLOAD_WINDOW
 from .values import Block, Value
 
@@ -54,6 +52,7 @@ class Downloader:
     def __init__(self, pads: Pads, pipeline: Pipeline, chunk_size: int) -> None:
         self._pads = pads
         self._pipeline = pipeline
+        self._chunk_size = chunk_size
         self._buffers = Buffers(chunk_size)
 
     def open_block(self, chunk: int, block: Block) -> bytes:
@@ -65,9 +64,9 @@ class Downloader:
         would only add its delay."""
         if len(parts) == 1:
             chunk, first, stop = parts[0]
-            yield memoryview(self.open_block(chunk, _block(value, chunk)))[first:stop]
+            yield memoryview(self.open_block(chunk, self._block(value, chunk)))[first:stop]
             return
-        for buffer, view in self._ahead(parts, lambda part: self._open(value, part)):
+        for buffer, view in self._pipeline.ahead(parts, lambda part: self._open(value, part)):
             yield view
             self._buffers.give_back(buffer)
 
@@ -81,40 +80,21 @@ class Downloader:
             finally:
                 self._buffers.give_back(buffer)
 
-        return self._ahead(parts, run)
+        return self._pipeline.ahead(parts, run)
 
     def _open(self, value: Value, part: Part) -> tuple[memoryview, memoryview]:
         chunk, first, stop = part
-        block = _block(value, chunk)
+        block = self._block(value, chunk)
         sealed = self._pads.read_extent(block.extent)
         buffer = self._buffers.take()
         self._pads.sealer.open_block_into(block.data_id, chunk, sealed, buffer)
         return buffer, buffer[first:stop]
 
-    def _ahead(self, parts: list[Part], run: Callable[[Part], T]) -> Iterator[T]:
-        """``run`` for every part in the download pool, a window ahead of the caller, who gets the results in order."""
-        call = Call(threading.Event(), lambda *_: None)
-        running: deque[Future[T]] = deque()
-        try:
-            for part in parts:
-                if len(running) == DOWNLOAD_WINDOW:
-                    yield running.popleft().result()
-                running.append(self._submit(part, run, call))
-            while running:
-                yield running.popleft().result()
-        finally:
-            call.stop.set()
-            for future in running:
-                if not future.cancel():
-                    future.exception()
-
-    def _submit(self, part: Part, run: Callable[[Part], T], call: Call) -> Future[T]:
-        def called() -> T:
-            with calling(call):
-                return run(part)
-
-        return self._pipeline.download(called)
-
-
-def _block(value: Value, chunk: int) -> Block:
-    return next(value.range(chunk, chunk + 1))[1]
+    def _block(self, value: Value, chunk: int) -> Block:
+        """The block of a chunk, of just the length that size and place in the value give: an index or a chunk size that
+        does not fit must not shift bytes."""
+        length = min(self._chunk_size, value.size - chunk * self._chunk_size) + OVERHEAD
+        block = next(value.range(chunk, chunk + 1))[1] if chunk < value.chunks else None
+        if block is None or block.length != length:
+            raise BlockDamaged(f"chunk {chunk} of a value of {value.size} bytes is not where chunks of this store lie")
+        return block

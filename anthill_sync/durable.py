@@ -7,6 +7,7 @@ Nothing here retries: a failed ``fsync`` may have dropped the very pages it was 
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -60,6 +61,26 @@ def sync_folder(path: Path) -> None:
 def rename(source: Path, target: Path) -> None:
     """Replace ``target`` by ``source`` in one step; durable once the folder is synced."""
     os.replace(source, target)
+
+
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name; FileExistsError if something has it. Durable once the folder is synced."""
+    os.link(source, target)
+
+
+def keep(path: Path) -> Path:
+    """Give a file that is about to be replaced the free name ``NAME.kept-N`` beside it, under which it stays. A name that
+    an interrupted run gave it already is used again."""
+    for number in itertools.count(1):
+        kept = path.with_name(f"{path.name}.kept-{number}")
+        try:
+            link(path, kept)
+        except FileExistsError:
+            if not os.path.samefile(path, kept):
+                continue
+        sync_folder(path.parent)
+        return kept
+    raise AssertionError("numbers never end")
 
 
 def remove(path: Path) -> None:

@@ -119,9 +119,14 @@ class LocalIOError(AnthillError):
 
 
 class StoreClosed(AnthillError):
-    """The Store was closed, or closed itself after a failed journal write."""
+    """The Store was closed, or closed itself after a failed journal write, whose exit code it then has."""
 
     exit_code = 74
+
+    def __init__(self, message: str, failure: AnthillError | None = None, **context: Any) -> None:
+        super().__init__(message, **context)
+        if failure is not None:
+            self.exit_code = failure.exit_code
 
 
 # -- later (75)

@@ -17,6 +17,7 @@ from typing import Any
 
 from .values import Block, BlockList, Extent, Pending, Range, Value
 
+Packed = bytes | bytearray
 Record = list[Any]  # a JSON array: name of the record, then its fields
 
 
@@ -27,6 +28,7 @@ class PadStatus(IntEnum):
     RESERVING = 1  # intent: the network may or may not know it
     RESERVED_PENDING_UPLOAD = 2
     COMMITTED = 3
+    DAMAGED = 4  # its image is not what the index needs: takes no other one before a repair has emptied it
 
 
 class ImpossibleRecord(ValueError):
@@ -295,7 +297,7 @@ class MasterIndex:
 
     # -- whole entries, for the snapshot
 
-    def put_pads(self, first: int, status: bytes, blank: bytes, counters: bytes, digests: bytes) -> None:
+    def put_pads(self, first: int, status: Packed, blank: Packed, counters: bytes, digests: Packed) -> None:
         """While loading: the next range of pads."""
         numbers = little_endian(array("Q", counters))
         if first != len(self.status) or not len(status) == len(blank) == len(numbers) == len(digests) // 16:

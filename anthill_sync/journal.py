@@ -20,10 +20,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from . import durable
-from .errors import AnthillError, IndexDamaged, Interrupted, LocalIOError, NoRoom, StoreClosed
+from .errors import AnthillError, IndexDamaged, Interrupted, LocalIOError, NoRoom, PermissionRefused, StoreClosed
 from .groupcommit import GroupCommit, Ticket
 from .index import Freed, ImpossibleRecord, MasterIndex, Record
-from .lines import Tail, batch_line, dumps, first_line, load_snapshot, scan, snapshot_lines
+from .lines import REBUILD, Tail, batch_line, dumps, first_line, load_snapshot, scan, snapshot_lines
 from .lock import FileLock
 
 SNAPSHOT_NAME = "index.json"
@@ -80,9 +80,17 @@ class Journal:
                 return False
             try:
                 return self._catch_up()
-            except BaseException:
+            except BaseException as error:
                 self._close_reader()  # perhaps half applied: the next look begins anew
+                if isinstance(error, OSError):
+                    raise self._unreadable(error) from error
                 raise
+
+    def _unreadable(self, error: OSError) -> AnthillError:
+        text = f"{error.filename or self._path}: {error.strerror}"
+        if isinstance(error, PermissionError):
+            return PermissionRefused(f"{text}; make it readable: chmod u+r {error.filename}")
+        return LocalIOError(f"{text}; nothing was changed")
 
     def _catch_up(self) -> bool:
         found = self._stat()
@@ -97,7 +105,7 @@ class Journal:
         try:
             return os.stat(self._path)
         except FileNotFoundError:
-            raise IndexDamaged(f"{self._path}: the journal is missing; nothing was overwritten") from None
+            raise IndexDamaged(f"{self._path}: the journal is missing; {REBUILD}") from None
 
     def _read_more(self) -> bool:
         assert self._read_fd is not None
@@ -128,23 +136,25 @@ class Journal:
         try:
             return (self._home / SNAPSHOT_NAME).read_bytes()
         except FileNotFoundError:
-            raise IndexDamaged(f"{self._home / SNAPSHOT_NAME}: the index is missing; nothing was overwritten") from None
+            raise IndexDamaged(f"{self._home / SNAPSHOT_NAME}: the index is missing; {REBUILD}") from None
 
     def _check_base(self, base: int, index: MasterIndex) -> None:
         if base > index.sequence:
-            raise IndexDamaged(f"{self._path}: begins after sequence {base}, but the snapshot ends at {index.sequence}")
+            raise IndexDamaged(
+                f"{self._path}: begins after sequence {base}, but the snapshot ends at {index.sequence}; {REBUILD}"
+            )
 
     def _replay(self, index: MasterIndex, tail: Tail) -> None:
         for sequence, records in tail.batches:
             if sequence <= index.sequence:
                 continue
             if sequence != index.sequence + 1:
-                raise IndexDamaged(f"{self._path}: sequence {sequence} follows {index.sequence}; lines are missing")
+                raise IndexDamaged(f"{self._path}: sequence {sequence} follows {index.sequence}; lines are missing; {REBUILD}")
             try:
                 for record in records:
                     index.apply(record)
             except ImpossibleRecord as error:
-                raise IndexDamaged(f"{self._path}: sequence {sequence} does not fit the index: {error}") from error
+                raise IndexDamaged(f"{self._path}: sequence {sequence} does not fit the index: {error}; {REBUILD}") from error
             index.sequence = sequence
 
     def _follow(self, tail: Tail) -> None:
@@ -176,15 +186,30 @@ class Journal:
             raise
         return changed
 
+    def seize(self, wait: float) -> None:
+        """Hold the lock without looking at the index, which may be damaged: to ``replace`` it, then ``give_up``."""
+        self._lock.acquire(wait)
+
+    def replace(self, index: MasterIndex) -> list[Path]:
+        """Put ``index``, of a higher sequence, in place of the files; these stay beside, under the names returned. A crash
+        leaves the old files, or the new snapshot and a journal whose sequences it has."""
+        try:
+            with self.index_lock:  # no reader of this process may load the old files in between
+                kept = [durable.keep(path) for path in (self._home / SNAPSHOT_NAME, self._path) if path.exists()]
+                self.index = index
+                self.checkpoint()
+                return kept
+        except OSError as error:
+            raise self._fail(error) from error
+
     def release(self, in_doubt: list[int]) -> None:
-        """Stop being the writer, once no line is being written. ``in_doubt``: pads with an unanswered attempt. The line
-        is not synced: losing it costs the next writer one checkpoint."""
+        """Stop being the writer, once no line is being written. ``in_doubt``: pads with an unanswered attempt."""
         self._commits.at_rest(lambda: self._release(in_doubt))
 
     def _release(self, in_doubt: list[int]) -> None:
         try:
             if self.failure is None and not (self._idle and set(in_doubt) == self.index.writing):
-                self._write_line([["idle", in_doubt]], sync=False)
+                self._write_line([["idle", in_doubt]], sync=False)  # losing it costs the next writer one checkpoint
                 self._apply([["idle", in_doubt]])
                 self._idle = True
         except BaseException as error:
@@ -211,7 +236,7 @@ class Journal:
     def _commit(self, batch: list[Ticket]) -> None:
         try:
             if self.failure is not None:
-                raise StoreClosed(f"the store closed itself: {self.failure}")
+                raise StoreClosed(f"the store closed itself: {self.failure}", self.failure)
             if not self._lock.held or self._append_fd is None:
                 raise StoreClosed("the store is closed")
             self._write_line([record for ticket in batch for record in ticket.records], sync=True)
@@ -319,8 +344,7 @@ def _write_snapshot(home: Path, index: MasterIndex) -> int:
 
 
 def _read_from(fd: int, offset: int) -> bytes:
-    parts = []
-    while part := os.pread(fd, 1 << 20, offset):
-        parts.append(part)
-        offset += len(part)
-    return b"".join(parts)
+    data = bytearray()
+    while part := os.pread(fd, 1 << 20, offset + len(data)):
+        data += part
+    return bytes(data)

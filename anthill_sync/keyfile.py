@@ -21,11 +21,15 @@ from .settings import Settings
 _PADS_TRIED = 3  # one that opens is proof enough; a single damaged one is no proof of the opposite
 
 
-def open_with(home: Path, config: Config, settings: Settings, key: MasterKey) -> int:
-    """The number of a pad of the store in ``home`` that ``key`` finds and opens.
+def open_with(home: Path, config: Config, settings: Settings, key: MasterKey) -> int | None:
+    """The number of a pad of the store in ``home`` that ``key`` finds and opens; None where nothing was ever stored, and
+    the store's id alone tells that it is the right one.
 
-    ``WrongKey`` when it opens none of those tried; ``ConfigurationError`` when nothing was ever stored. Reads only.
+    ``WrongKey`` when it is another store's, or opens none of the pads tried; ``ConfigurationError`` when nothing was ever
+    stored and the id is not known either. Reads only.
     """
+    if config.store not in (None, key.store_id(config.slot).hex()):
+        raise WrongKey(f"this is the key of another store or slot, not of the one in {home}")
     session = Session(home, config, key, settings, connect(home, config, settings), lock_wait=0, read_only=True)
     try:
         status = session.index().status
@@ -33,6 +37,8 @@ def open_with(home: Path, config: Config, settings: Settings, key: MasterKey) ->
         opened = next((pad for pad in tried if _opens(session, pad)), None)
     finally:
         session.close()
+    if not tried and config.store is not None:
+        return None
     if not tried:
         raise ConfigurationError(f"nothing is stored in {home} yet, so there is nothing that a key could open")
     if opened is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +16,11 @@ from blake3 import blake3
 
 from .errors import IndexDamaged, UnknownFormat
 from .index import MasterIndex, Record, decode, encode, little_endian
-from .values import BlockList, Pending, Value, split_ids
+from .values import BLOCK, DATA_ID_SIZE, BlockList, Pending, Value, split_ids
 
 FORMAT = 1
 PADS_PER_LINE = 4096
+REBUILD = "nothing was overwritten; 'anthill recover' rebuilds the index"
 _LINE_START = b'{"s":'
 _SUM_FIELD = len(b',"c":"') + 16 + len(b'"}')
 
@@ -86,13 +88,11 @@ def scan(data: bytes, where: str, *, start: int = 0, previous: str | None = None
         tail.end = start + position
     tail.torn = start + len(data) - tail.end
     if previous is None and tail.end == 0:
-        raise IndexDamaged(f"{where}: the first line is damaged; run 'anthill check', then restore or rebuild the index")
+        raise IndexDamaged(f"{where}: the first line is damaged; {REBUILD}")
     if tail.torn:
         synced = max([synced, *_named_offsets(data[position:])])
         if synced > tail.end:
-            raise IndexDamaged(
-                f"{where}: damaged at byte {tail.end}, below byte {synced} that was safely on disk; nothing was overwritten"
-            )
+            raise IndexDamaged(f"{where}: damaged at byte {tail.end}, below byte {synced} that was safely on disk; {REBUILD}")
     return tail
 
 
@@ -113,14 +113,39 @@ def _accept(tail: Tail, opened: tuple[dict[str, Any], str], *, first: bool, wher
 
 
 def _named_offsets(data: bytes) -> Iterator[int]:
-    """Of every whole line in damaged bytes, also of one whose newline before it is lost."""
+    return (fields["y"] for fields, _ in _whole_lines(data))
+
+
+def _whole_lines(data: bytes) -> Iterator[tuple[dict[str, Any], str]]:
+    """(fields, own sum) of every whole batch line in damaged bytes, also of one whose newline before it is lost."""
     for line in data.split(b"\n"):
         start = line.find(_LINE_START)
         while start >= 0:
             opened = _open_line(line[start:])
             if opened is not None:
-                yield opened[0]["y"]
+                yield opened
             start = line.find(_LINE_START, start + 1)
+
+
+@dataclass(frozen=True)
+class Salvaged:
+    """One line of a damaged journal that verifies by its own sum."""
+
+    sequence: int
+    previous: str  # sum that the line before it had
+    own: str
+    records: list[Record]
+
+
+def salvage(data: bytes) -> tuple[int | None, list[Salvaged], bool]:
+    """(base, lines, whole end) of a damaged journal: base as its first line has it, None when that is damaged too; every
+    line that verifies, once, by sequence; and whether the last of them is where the file ends."""
+    first = _open_line(data[: max(0, data.find(b"\n"))])
+    base = first[0].get("base") if first is not None and first[0].get("format") == FORMAT else None
+    found = {fields["s"]: Salvaged(fields["s"], fields["p"], own, fields["r"]) for fields, own in _whole_lines(data)}
+    last = data[data.rfind(b"\n", 0, -1) + 1 : -1]
+    whole_end = data.endswith(b"\n") and _open_line(last) is not None
+    return base, [found[sequence] for sequence in sorted(found)], whole_end
 
 
 # -- snapshot
@@ -184,7 +209,7 @@ def load_snapshot(data: bytes, where: str) -> MasterIndex:
         _check_sum(lines, where)
         return _read_lines(lines[:-1], where)
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise IndexDamaged(f"{where}: damaged ({error}); nothing was overwritten") from error
+        raise IndexDamaged(f"{where}: damaged ({error}); {REBUILD}") from error
 
 
 def _check_sum(lines: list[bytes], where: str) -> None:
@@ -209,6 +234,22 @@ def _read_lines(lines: Iterable[bytes], where: str) -> MasterIndex:
     for line in entries:
         _read_entry(index, json.loads(line))
     return index
+
+
+def hinted_values(data: bytes) -> dict[str, Value]:
+    """Values that lines of a damaged snapshot seem to tell of. Nothing vouches for them: they are used where a pad says
+    the same."""
+    found = MasterIndex()
+    for line in data.splitlines():
+        if line.startswith(b'{"key":'):
+            with suppress(ValueError, KeyError, TypeError):
+                _read_entry(found, json.loads(line))
+    return {key: value for key, value in found.values.items() if isinstance(key, str) and _is_packed(value)}
+
+
+def _is_packed(value: Value) -> bool:
+    blocks, ids = divmod(len(value.packed), BLOCK.size), divmod(len(value.data_ids), DATA_ID_SIZE)
+    return not blocks[1] and not ids[1] and all(each[3] < ids[0] for each in BLOCK.iter_unpack(value.packed))
 
 
 def _read_entry(index: MasterIndex, fields: dict[str, Any]) -> None:

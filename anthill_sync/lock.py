@@ -64,9 +64,9 @@ class FileLock:
     def _open(self) -> int:
         try:
             return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except PermissionError as error:
-            raise PermissionRefused(f"{self._path}: {error.strerror}; this store can only be read") from error
         except OSError as error:
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise PermissionRefused(f"{self._path}: {error.strerror}; this store can only be read") from error
             raise LocalIOError(f"{self._path}: {error.strerror}") from error
 
 

@@ -30,7 +30,7 @@ class Kind(IntEnum):
     FULL = 3  # one full chunk
     SHARED = 4  # blocks and manifests of any number of values: a ``Space``
     EMPTY = 5  # written before, nothing live in it, free
-    BLOCKED = 6  # an attempt was not answered; takes no other image while this run holds the lock
+    BLOCKED = 6  # damaged, or an attempt was not answered: takes no other image while this run holds the lock
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,13 @@ class MemoryMap:
     def take_empty(self, pad: int) -> bool:
         """EMPTY -> TAKEN for this very pad; False when it is something else by now."""
         if self.kinds[pad] != Kind.EMPTY:
+            return False
+        self.kinds[pad] = Kind.TAKEN
+        return True
+
+    def take_blocked(self, pad: int) -> bool:
+        """BLOCKED -> TAKEN for this very pad, which holds nothing live; False when it is something else by now."""
+        if self.kinds[pad] != Kind.BLOCKED:
             return False
         self.kinds[pad] = Kind.TAKEN
         return True
@@ -267,6 +274,11 @@ class MemoryMap:
         self.written[pad] = 1
         self.kinds[pad] = Kind.EMPTY
 
+    def add_damaged(self, pad: int) -> None:
+        """While loading: a pad that takes nothing, whatever live blocks can still be read from it."""
+        self.written[pad] = 1
+        self.kinds[pad] = Kind.BLOCKED
+
     def add_block(self, pad: int, offset: int, length: int, data_id: bytes, chunk: int) -> None:
         """While loading: one live block of a pad that ``add_written`` named. Overlaps raise ValueError."""
         if not (offset >= HEADER_SIZE and length > SEAL_OVERHEAD and offset + length <= self.pad_size - TABLE_FIXED):
@@ -293,9 +305,9 @@ class MemoryMap:
             self._settle(space)
 
     def _loading(self, pad: int) -> Space:
-        if self.kinds[pad] == Kind.EMPTY:
+        if self.kinds[pad] in (Kind.EMPTY, Kind.BLOCKED):
+            self.spaces[pad] = Space(number=pad, blocked=self.kinds[pad] == Kind.BLOCKED)
             self.kinds[pad] = Kind.SHARED
-            self.spaces[pad] = Space(number=pad)
         if pad not in self.spaces:
             raise ValueError(f"pad {pad} is {Kind(self.kinds[pad]).name} and cannot hold this")
         return self.spaces[pad]

@@ -208,7 +208,8 @@ class Operation:
                     return
 
     def wait(self, on_stop: Callable[[], None]) -> None:
-        """Deliver events until all work is over; ``on_stop`` is called once, when the operation has failed."""
+        """Deliver events until all work is over; ``on_stop`` is called when the operation has failed, and again while work
+        is left and nothing happens: a worker that had looked at ``stop`` just before may queue something just after."""
         told = False
         while self._outstanding:
             if self.stop.is_set() and not told:
@@ -218,7 +219,7 @@ class Operation:
             try:
                 self._hand_over(self._events.get(timeout=WAKE_SECONDS))
             except queue.Empty:
-                continue
+                told = False
         self.deliver()
 
     def drain(self, seconds: float) -> bool:

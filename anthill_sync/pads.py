@@ -95,7 +95,8 @@ class Pads:
             )
         if found < counter:
             raise RolledBack(
-                f"{self.describe(pad)} is older (counter {found}) than this store left it ({counter}); nothing was written",
+                f"{self.describe(pad)} is older (counter {found}) than this store left it ({counter}); nothing was written. "
+                "Put the newer state back; 'anthill recover' goes on with the older one",
                 pad=pad,
             )
 

@@ -1,21 +1,24 @@
 """The thread pools of a Store: reservation pool -> ``upload_ready_queue`` -> upload pool; and the download pool.
 
-A stage is a ``ThreadPoolExecutor`` that drains a ``queue.Queue``. Whoever puts a unit makes sure a worker is
+A stage is a ``Pool`` that drains a ``queue.Queue``. Whoever puts a unit makes sure a worker is
 draining, and a worker leaves when the queue is empty, so an idle Store has no thread that waits for ever and the
 interpreter can always exit.
 """
 
 from __future__ import annotations
 
-import itertools
 import queue
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from typing import Protocol, TypeVar
 
-from .settings import Settings
+from .networks.base import Call, calling
+from .settings import DOWNLOAD_WINDOW, Settings
+from .threads import Pool
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -26,24 +29,23 @@ class Unit(Protocol):
         """Do it; must not raise."""
 
 
-def _executor(name: str, threads: int) -> ThreadPoolExecutor:
-    numbers = itertools.count(1)
-
-    def name_thread() -> None:
-        threading.current_thread().name = f"anthill-{name}-{next(numbers)}"
-
-    return ThreadPoolExecutor(threads, thread_name_prefix=f"anthill-{name}", initializer=name_thread)
-
-
 class Stage:
     """``threads`` workers draining ``queue``. ``_lock`` guards the count of workers, nothing else."""
 
     def __init__(self, name: str, threads: int) -> None:
         self.queue: queue.Queue[Unit] = queue.Queue()
         self.threads = threads
-        self._pool = _executor(name, threads)
+        self._pool = Pool(name, threads)
         self._lock = threading.Lock()
         self._workers = 0
+        self._ready = False
+
+    def ready(self) -> None:
+        """``TryAgain`` when there is no thread for this stage: nothing that is put would ever be done. A pool keeps the
+        thread it has."""
+        if not self._ready:
+            self._pool.submit(int)
+            self._ready = True
 
     def put(self, unit: Unit) -> None:
         """Queue ``unit``; never blocks. A consumer is started before the unit could wait for one."""
@@ -51,7 +53,7 @@ class Stage:
         with self._lock:
             if self._workers < self.threads:
                 self._pool.submit(self._drain)
-                self._workers += 1  # not before: no thread, or an interrupt, and the next unit tries again
+                self._workers += 1  # not before: an interrupt, and the next unit tries again
 
     def _drain(self) -> None:
         while (unit := self._next()) is not None:
@@ -78,11 +80,41 @@ class Pipeline:
         self.reservation = Stage("reserve", settings.reserve_threads)
         self.upload = Stage("upload", settings.upload_threads)
         self.upload_ready_queue = self.upload.queue
-        self._download = _executor("download", settings.download_threads)
+        self._download = Pool("download", settings.download_threads)
+
+    def ready(self) -> None:
+        """Before a mutation: ``TryAgain`` when the system has no threads for it."""
+        self.reservation.ready()
+        self.upload.ready()
 
     def download(self, function: Callable[[], T]) -> Future[T]:
         """Run ``function`` in the download pool."""
         return self._download.submit(function)
+
+    def ahead(self, items: Iterable[S], run: Callable[[S], T]) -> Iterator[T]:
+        """``run(item)`` for every item, perhaps endlessly many, in the download pool, ``DOWNLOAD_WINDOW`` of them ahead of
+        the caller, who gets the results in order."""
+        call = Call(threading.Event(), lambda *_: None)
+        running: deque[Future[T]] = deque()
+        try:
+            for item in items:
+                if len(running) == DOWNLOAD_WINDOW:
+                    yield running.popleft().result()
+                running.append(self._submit(item, run, call))
+            while running:
+                yield running.popleft().result()
+        finally:
+            call.stop.set()
+            for future in running:
+                if not future.cancel():
+                    future.exception()
+
+    def _submit(self, item: S, run: Callable[[S], T], call: Call) -> Future[T]:
+        def called() -> T:
+            with calling(call):
+                return run(item)
+
+        return self.download(called)
 
     def close(self) -> None:
         """Start nothing more; safe to repeat."""

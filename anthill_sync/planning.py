@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from .composing import Item
@@ -14,8 +14,8 @@ from .operation import Operation
 from .sealing import OVERHEAD
 from .space import ENTRY_SIZE, HEADER_SIZE, TABLE_FIXED
 from .supply import PadSupply
-from .uploads import Origin, Upload
-from .values import DATA_ID_SIZE, Span
+from .uploads import Move, Origin, Upload
+from .values import DATA_ID_SIZE, Span, Value
 
 
 class Planner:
@@ -69,6 +69,16 @@ class Planner:
             operation.expect_pads(len(upload.sends))
             if new:
                 self.place(upload, upload.spans())
+        return upload
+
+    def plan_move(self, operation: Operation, key: str, value: Value, away: Container[int]) -> Move:
+        """Decide what must be sealed anew so that nothing of the published value is on the pads ``away``."""
+        version, data_id = self.next_version(), os.urandom(DATA_ID_SIZE)
+        upload = Move(operation, key, data_id, value, version=version, chunk_size=self._chunk_size, away=away)
+        with self._lock:
+            self._uploads[data_id] = upload
+        upload.plan(value.chunks)
+        operation.expect_pads(len(upload.sends))
         return upload
 
     def place(self, upload: Upload, spans: list[Span]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from .summaries import CheckReport, Entry, Pending, Usage
+from .summaries import CheckReport, Entry, Pending, Problem, RecoveryReport, Usage
 
 FORMAT = 1  # of every JSON object on stdout; fields are added, never removed or renamed
 
@@ -123,6 +123,11 @@ def check_fields(report: CheckReport) -> dict[str, Any]:
     return {"problems": problems, "blocks_read": report.blocks_read, "seed": report.seed}
 
 
+def recovery_fields(report: RecoveryReport) -> dict[str, Any]:
+    """``recover --json``, ``repair --json``."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(report).items()}
+
+
 # -- listings
 
 
@@ -213,9 +218,11 @@ def usage_listing(usage: Usage) -> str:
 
 def check_listing(report: CheckReport) -> str:
     """``check``: a line per problem; nothing when there is none."""
-    return "".join(f"{_problem_place(p.kind, p.pad, p.key)}: {printable(p.detail)}\n" for p in report.problems)
+    return "".join(f"{problem_line(problem)}\n" for problem in report.problems)
 
 
-def _problem_place(kind: str, pad: int | None, key: str | None) -> str:
-    place = kind if pad is None else f"{kind}, pad {pad}"
-    return place if key is None else f"{place}, key {key}"
+def problem_line(problem: Problem) -> str:
+    """One thing that is wrong, and where."""
+    place = problem.kind if problem.pad is None else f"{problem.kind}, pad {problem.pad}"
+    where = place if problem.key is None else f"{place}, key {problem.key}"
+    return f"{where}: {printable(problem.detail)}"

@@ -75,6 +75,17 @@ class Rewriter:
                 operation.enter()
                 self._pipeline.upload.put(BlankUnit(self._committer, pad, operation))
 
+    def empty_damaged(self, operation: Operation, pads: list[int]) -> None:
+        """Put an empty image on damaged pads that hold nothing live; they serve again."""
+
+        def begin() -> None:
+            operation.expect_pads(len(pads))
+            for pad in pads:
+                operation.enter()
+                self._pipeline.upload.put(BlankUnit(self._committer, pad, operation, damaged=True))
+
+        self._writer.run(operation, begin)
+
     def rewrite_left_over(self) -> None:
         """What an earlier run could not rewrite is tried once by this one; a failure is only logged."""
         pads = sorted(self._journal.index.to_rewrite - self._tried)

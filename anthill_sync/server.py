@@ -41,6 +41,7 @@ from .server_api import RETRY_SECONDS, ClientGone, PadApi, error_body
 from .server_archive import Archive, measure
 from .server_io import HEADER_SECONDS, Body, Reader, Writer, step_seconds
 from .settings import DEFAULT_PAD_SIZE, KIB, check_pad_size
+from .threads import no_thread, start
 
 CONNECTIONS = 100  # default of how many may be open at once
 GRACE_SECONDS = 5  # what requests in flight get when the server stops
@@ -270,8 +271,7 @@ class PadServer:
 
     def start(self) -> None:
         """Serve, on threads of its own."""
-        self._thread = threading.Thread(target=self._server.serve, name="anthill-accept", daemon=True)
-        self._thread.start()
+        (self._thread,) = start(threading.Thread(target=self._server.serve, name="anthill-accept", daemon=True))
 
     def wait(self) -> None:
         """Return when the server has ended; a signal's exception ends the wait."""
@@ -305,6 +305,8 @@ def _prepare(server: _Server, listen: tuple[str, int]) -> None:
         server.prepare()
     except OSError as error:
         raise ConfigurationError(f"cannot listen on {listen[0]}:{listen[1]}: {error}") from error
+    except RuntimeError as error:
+        raise no_thread(error) from error
 
 
 def _state(path: Path, pad_size: int | None) -> wire.Facts:

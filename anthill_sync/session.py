@@ -23,7 +23,7 @@ from pathlib import Path
 from .allocator import MemoryAllocator
 from .config import Config
 from .download import Downloader
-from .errors import Interrupted, NestedMutation, PermissionRefused, StoreClosed, UsedAfterFork
+from .errors import Interrupted, NestedMutation, PermissionRefused, StoreClosed, StoreLocked, UsedAfterFork
 from .index import MasterIndex
 from .journal import Journal
 from .keylocks import KeyLocks
@@ -64,6 +64,7 @@ class Session:
         self._key_locks = KeyLocks()
         self._gate = threading.Condition()  # guards _writers, _operations and taking and giving back the flock
         self._writers: set[object] = set()
+        self._replacing = False  # the one writer is about to put another index in place
         self._operations: set[Operation] = set()
         self._inside = threading.local()
         _OPEN.add(self)
@@ -77,11 +78,7 @@ class Session:
     @contextmanager
     def mutating(self, keys: Iterable[str] = ()) -> Iterator[MasterIndex]:
         """Hold the keys and the store's lock; the index inside is the current one."""
-        self._check_usable()
-        if self._read_only:
-            raise PermissionRefused(f"{self.home} was opened read-only")
-        if getattr(self._inside, "active", False):
-            raise NestedMutation("a callback or source of this Store may not change the same Store: it would wait for itself")
+        self._check_may_write()
         with self._key_locks.hold(keys):
             writer = object()
             try:  # around _enter too: an interrupt may come when it has just returned
@@ -90,6 +87,28 @@ class Session:
                     yield self.journal.index
             finally:
                 self._leave(writer)
+
+    @contextmanager
+    def replacing(self) -> Iterator[None]:
+        """Hold the store's lock, alone in this process too, without looking at the index: to put another in its place."""
+        self._check_may_write()
+        writer = object()
+        try:  # around all of it: an interrupt may come at any moment
+            with self._gate:
+                if self._writers:
+                    raise StoreLocked(f"{self.home}: another thread is changing this Store; try again later")
+                self._writers.add(writer)
+                self._replacing = True
+                self.journal.seize(self._lock_wait)
+            with self.inside():
+                yield
+        finally:
+            with self._gate:
+                if writer in self._writers:
+                    self._writers.discard(writer)
+                    self._replacing = False
+                    self.journal.give_up()
+                    self._gate.notify_all()
 
     @contextmanager
     def inside(self) -> Iterator[None]:
@@ -107,10 +126,20 @@ class Session:
         if self._closed:
             raise StoreClosed("the Store is closed")
         if self.journal.failure is not None:
-            raise StoreClosed(f"the Store closed itself after this failure: {self.journal.failure}")
+            failure = self.journal.failure
+            raise StoreClosed(f"the Store closed itself after this failure: {failure}", failure)
+
+    def _check_may_write(self) -> None:
+        self._check_usable()
+        if self._read_only:
+            raise PermissionRefused(f"{self.home} was opened read-only")
+        if getattr(self._inside, "active", False):
+            raise NestedMutation("a callback or source of this Store may not change the same Store: it would wait for itself")
 
     def _enter(self, writer: object) -> None:
         with self._gate:
+            if self._replacing:
+                raise StoreLocked(f"{self.home}: another thread is rebuilding the index; try again later")
             if not self._writers:
                 if self.journal.held:  # an interrupt kept the last writer from giving it back
                     self.journal.give_up()

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, TypeVar, overload
 
-from . import checking, creating, putting, removing
+from . import checking, creating, putting, recovery_home, removing, repairing
 from .config import default_home as _default_home
 from .config import read_config
 from .entries import check_key, check_prefix, detail_of, entry_of, pending_of, under, value_of
@@ -20,7 +20,7 @@ from .reader import OnProgress, Reader
 from .session import Session
 from .settings import Settings, resolve
 from .sources import SourceLike
-from .summaries import CheckReport, Entry, Pending, ResumeReport, Usage
+from .summaries import CheckReport, Entry, Pending, Problem, RecoveryReport, ResumeReport, Usage
 
 D = TypeVar("D")
 
@@ -84,8 +84,36 @@ class Store(MutableMapping[str, bytes]):
         config = read_config(place, why)
         resolved = resolve(config.settings, settings)
         key = read_key_file(config.key_path(place), passphrase)
+        config.check_key(key, place)
         network = creating.connect(place, config, resolved)
         return cls(Session(place, config, key, resolved, network, lock_wait=lock_wait, read_only=read_only))
+
+    @classmethod
+    def recover(
+        cls,
+        home: str | Path | None = None,
+        *,
+        network: str | None = None,
+        key_file: Path | None = None,
+        slot: int = 0,
+        passphrase: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        lock_wait: float = 0.0,
+    ) -> RecoveryReport:
+        """Rebuild a store's index from its pads, and from what is still sound of the index; a sound index stays as it is.
+        Where no store is, or ``config.json`` is damaged, ``network``, ``key_file`` and ``slot`` say which pads; a store
+        that is there is never turned into another one. Files that are replaced stay beside under names of their own."""
+        place, why = _default_home() if home is None else (Path(home).absolute(), "it was named")
+        return recovery_home.recover_home(
+            place,
+            why,
+            network=network,
+            key_file=key_file,
+            slot=slot,
+            passphrase=passphrase,
+            settings=settings,
+            lock_wait=lock_wait,
+        )
 
     def close(self) -> None:
         """Close the store. Mutations running in other threads are stopped and get 5 seconds. Safe to repeat."""
@@ -262,6 +290,12 @@ class Store(MutableMapping[str, bytes]):
         if sample is not None and not 0 <= sample <= 100:
             raise InvalidArgument(f"sample {sample} is not between 0 and 100 percent")
         return checking.check(self._session, check_prefix(prefix), read_data=read_data, sample=sample, seed=seed)
+
+    def repair(self, *, on_problem: Callable[[Problem], object] | None = None) -> RecoveryReport:
+        """Read and prove everything, then mend it: the index as ``recover`` does, and damaged pads, off which all that can
+        be read is taken first. ``on_problem`` hears of each thing that is wrong before anything is changed. On a sound
+        store nothing is written."""
+        return repairing.repair(self._session, on_problem or (lambda problem: None))
 
     # -- MutableMapping
 

@@ -117,10 +117,33 @@ class Usage:
 class Problem:
     """One thing ``check`` found."""
 
-    kind: str  # index, map, pad or block
+    kind: str  # index, map, pad, block, or lost (a key that repair gives up)
     detail: str
     pad: int | None = None
     key: str | None = None
+
+
+@dataclass(frozen=True)
+class RecoveryReport:
+    """What ``recover`` or ``repair`` found and did."""
+
+    keys: tuple[str, ...]  # all that the store has now
+    changed: bool  # False: index and pads agreed, and nothing was written
+    damage: str | None = None  # what was wrong with the index; None: nothing
+    lost: tuple[str, ...] = ()  # keys of which no version is whole
+    older: tuple[str, ...] = ()  # keys that have an older version now, because a newer one was not whole
+    moved: tuple[str, ...] = ()  # keys whose data was taken off damaged pads
+    abandoned: tuple[str, ...] = ()  # of these: keys that had an interrupted put beside, which was given up
+    damaged_pads: tuple[int, ...] = ()  # still damaged: they take nothing more until ``repair`` has emptied them
+    emptied_pads: tuple[int, ...] = ()  # were damaged, and serve again
+    rolled_back_pads: tuple[int, ...] = ()  # older than this store left them; what they hold counts now
+    pads: int = 0  # numbers in use
+    kept: tuple[str, ...] = ()  # paths of the files that were replaced, under their new names
+
+    @property
+    def given_up(self) -> bool:
+        """True when something had to be, or is not whole."""
+        return bool(self.lost or self.older or self.abandoned or self.damaged_pads or self.rolled_back_pads)
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ import os
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from .errors import AnotherWriter, IndexDamaged, PadNotFound
+from .errors import AnotherWriter, BlockDamaged, IndexDamaged, PadNotFound
 from .image import Header, Table, manifest_size
 from .index import MasterIndex, PadStatus, Record, encode
+from .lines import REBUILD
 from .memory_map import Kind, MemoryMap
 from .pads import Pads
 from .sealing import image_digest
@@ -27,12 +28,14 @@ def map_of(index: MasterIndex, pad_size: int, rewrite_limit: int) -> MemoryMap:
             memory_map.add_written(pad)
         elif status == PadStatus.RESERVED_PENDING_UPLOAD:
             memory_map.kinds[pad] = Kind.FRESH
+        elif status == PadStatus.DAMAGED:
+            memory_map.add_damaged(pad)
     try:
         _add_values(index, memory_map)
         _add_pending(index, memory_map)
         memory_map.finish_loading()
     except (ValueError, IndexError) as error:
-        raise IndexDamaged(f"the index contradicts itself: {error}; nothing was overwritten") from error
+        raise IndexDamaged(f"the index contradicts itself: {error}; {REBUILD}") from error
     return memory_map
 
 
@@ -89,15 +92,21 @@ def resolve(
 def _resolve_one(index: MasterIndex, memory_map: MemoryMap, pads: Pads, pad: int) -> Record | None:
     if pad >= index.pads:
         return None  # named ahead of its ``reserving`` record, and nothing is sent before a pad is reserved
+    damaged = index.status[pad] == PadStatus.DAMAGED
     try:
         header, packed = pads.read_header(pad)
     except PadNotFound:
         header, packed = None, b""
-    if (0 if header is None else header.counter) == index.counters[pad]:
+    except BlockDamaged:
+        if damaged:
+            return None  # as it was: nothing arrived
+        raise
+    found = 0 if header is None else header.counter
+    if found == index.counters[pad] or (damaged and found < index.counters[pad]):
         return None  # the index's image, or nothing arrived
     if header is not None and header.counter == index.counters[pad] + 1:
         table = pads.read_table(pad, header, packed)
-        if table.run_id == index.run_id and _holds_all_live(memory_map, pad, table):
+        if table.run_id == index.run_id and holds_all_live(memory_map, pad, table):
             return _adopt(pads, pad, header, table)
     raise AnotherWriter(
         f"{pads.describe(pad)} holds an image that this store did not write; nothing was written. "
@@ -106,7 +115,8 @@ def _resolve_one(index: MasterIndex, memory_map: MemoryMap, pads: Pads, pad: int
     )
 
 
-def _holds_all_live(memory_map: MemoryMap, pad: int, table: Table) -> bool:
+def holds_all_live(memory_map: MemoryMap, pad: int, table: Table) -> bool:
+    """True when the table has all that is live on the pad, and the pad may be written at all."""
     if memory_map.kinds[pad] == Kind.FULL:
         return False  # a pad with a full chunk is never written while that chunk lives
     space = memory_map.spaces.get(pad)

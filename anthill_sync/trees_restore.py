@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from . import durable
 from .errors import Damaged, DestinationExists, KeyNotFound, NoRoom, ValueChanged
 from .summaries import Entry
+from .threads import start
 from .trees import Left, Parts, Target
 
 if TYPE_CHECKING:
@@ -143,14 +144,13 @@ class Restorer:
             work.put(target)
         names = [f"anthill-restore-{n}" for n in range(min(THREADS, len(targets)))]
         threads = [threading.Thread(target=self._work, args=(work, results, stop), name=name, daemon=True) for name in names]
-        for thread in threads:
-            thread.start()
+        started = start(*threads)
         try:
             for _ in targets:
                 self._record(*results.get())
         finally:
             stop.set()
-            _join(threads)
+            _join(started)
 
     def _work(
         self,

@@ -178,16 +178,18 @@ class ScanUnit:
 
 
 class BlankUnit:
-    """An empty image in place of a dead one, so that nothing of a removed value stays on the network."""
+    """An empty image in place of a dead one, so that nothing of a removed value stays on the network; or of a ``damaged``
+    one, whatever it is, so that the pad serves again."""
 
-    def __init__(self, committer: Committer, pad: int, operation: Operation) -> None:
-        self._committer, self._pad, self.operation = committer, pad, operation
+    def __init__(self, committer: Committer, pad: int, operation: Operation, *, damaged: bool = False) -> None:
+        self._committer, self._pad, self.operation, self._damaged = committer, pad, operation, damaged
 
     def run(self) -> None:
         supply = self._committer.supply
+        take = supply.map.take_blocked if self._damaged else supply.map.take_empty
         with self.operation.working():
             with supply.lock:
-                mine = not self.operation.stop.is_set() and supply.map.take_empty(self._pad)
+                mine = not self.operation.stop.is_set() and take(self._pad)
             if mine:
                 self._try()
         self.operation.leave()
@@ -199,9 +201,16 @@ class BlankUnit:
                 self._send()
         except BaseException as error:  # noqa: BLE001 - the operation carries it to its caller
             if self._pad not in supply.doubts:
-                supply.give_back(self._pad)
+                self._give_back()
             address = self._committer.pads.name(self._pad).address
             self.operation.fail(describe_failure(error, step="write", pad=address))
+
+    def _give_back(self) -> None:
+        if not self._damaged:
+            self._committer.supply.give_back(self._pad)
+            return
+        with self._committer.supply.lock:
+            self._committer.supply.map.block(self._pad)
 
     def _send(self) -> None:
         committer, pad = self._committer, self._pad
@@ -217,7 +226,7 @@ class BlankUnit:
             entries=[],
             manifests=[],
         )
-        digest = committer.send(pad, image[:length], counter)
+        digest = committer.send(pad, image[:length], counter, compared=self._damaged)  # a damaged image has no counter
         self.operation.transferred(0, length)
         record = committed_record(pad, counter, digest, blocks=[], added=[], dropped=None, blank=True)
         committer.commit(pad, [record], lambda: committer.supply.map.blank(pad))

@@ -7,7 +7,7 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from enum import IntEnum
 from typing import Any
 
@@ -19,6 +19,14 @@ from .sources import Source
 from .values import NO_FINGERPRINT, Block, Pending, Range, Span, Value
 
 Known = tuple["Origin", bytes]  # where an equal chunk may lie already, and its fingerprint
+
+
+LATEST = 2**63 - 1  # nanoseconds since 1970 that a manifest can hold: the year 2262
+
+
+def wall_time() -> int:
+    """Nanoseconds since 1970, for people to look at: nothing is decided by it. A clock beyond all calendars is cut."""
+    return max(-LATEST, min(LATEST, time.time_ns()))
 
 
 class Origin(IntEnum):
@@ -215,7 +223,7 @@ class Upload:
     def manifest(self) -> Manifest:
         """The manifest of the new value."""
         assert self.size is not None
-        self.modified = time.time_ns()
+        self.modified = wall_time()
         return Manifest(self.key, self.size, self.version, self.modified, self.attributes, self.spans())
 
     # -- records
@@ -224,13 +232,46 @@ class Upload:
         """The pending entry, or one more attempt of it."""
         total = None if self.size is None else len(self.origins)
         origin = self.source.origin if self.source else None
-        return ["begin", self.key, encode(self.data_id), total, origin, time.time_ns(), self.attributes]
+        return ["begin", self.key, encode(self.data_id), total, origin, wall_time(), self.attributes]
 
     def publish_record(self, pad: int) -> Record:
         """The one record that makes the new value the current one; ``pad`` holds its manifest."""
         inline = None if self.uses_pending() else self.inline
         head = ["publish", self.key, self.size, self.version, self.modified, self.attributes, pad]
         return [*head, inline, self.carried(), len(self.origins)]
+
+
+class Move(Upload):
+    """A published value whose chunks on the pads ``away`` are sealed anew and go elsewhere; all others stay."""
+
+    def __init__(
+        self, operation: Operation, key: str, data_id: bytes, value: Value, *, version: int, chunk_size: int, away: Container[int]
+    ) -> None:
+        super().__init__(
+            operation,
+            key,
+            data_id,
+            version=version,
+            size=value.size,
+            chunk_size=chunk_size,
+            attributes=value.attributes,
+            old=value,
+            pending=None,
+        )
+        self._value, self._away = value, away
+
+    def plan(self, total: int) -> None:
+        for chunk, block in self._value.range(0, total):
+            if block.pad not in self._away:
+                self.origins[chunk] = Origin.CARRIED
+            elif self.chunk_length(chunk) == self.chunk_size:
+                self.sends.append(chunk)
+        self.unread += len(self.sends)
+        self.remaining += len(self.sends)
+
+    def same_as_old(self) -> bool:
+        """At least its manifest has to be written anew."""
+        return False
 
 
 class Rename(Upload):
@@ -253,7 +294,7 @@ class Rename(Upload):
         self.old_key, self._value, self._spans, self._rewrite = old_key, value, spans, rewrite
 
     def manifest(self) -> Manifest:
-        self.modified = time.time_ns()
+        self.modified = wall_time()
         return Manifest(self.key, self._value.size, self.version, self.modified, self.attributes, self._spans)
 
     def publish_record(self, pad: int) -> Record:

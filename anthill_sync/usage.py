@@ -12,7 +12,7 @@ from .values import Extent
 
 _EQUAL_KINDS = re.compile(rb"(.)\1*", re.DOTALL)
 _UNFINISHED = 255  # no Kind: a full chunk of an interrupted put
-_USES = {Kind.FRESH: Use.FREE, Kind.EMPTY: Use.FREE, Kind.FULL: Use.LIVE, _UNFINISHED: Use.PENDING}
+_USES = {Kind.FRESH: Use.FREE, Kind.EMPTY: Use.FREE, Kind.FULL: Use.LIVE, Kind.BLOCKED: Use.GAP, _UNFINISHED: Use.PENDING}
 
 
 def summarise(memory_map: MemoryMap, stored: int) -> tuple[PadSummary, ByteSummary, bytes]:

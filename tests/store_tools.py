@@ -194,6 +194,7 @@ class StoreRig:
             "items": {space: items for space, items in allocator.writer.shared._items.items() if items},
             "rewriters": {space: users for space, users in allocator.writer.shared._rewriters.items() if users},
             "wanted": allocator.writer.shared._wanted,
+            "queued": [space for space in list(supply.map.spaces.values()) if space.queued or space.busy],
             "operations": self.session._operations,
             "writers": self.session._writers,
             "key locks": self.session._key_locks._locks,

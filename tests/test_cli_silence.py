@@ -59,6 +59,8 @@ HOW: dict[str, Callable[[Place], list[Words]]] = {
     "reserve": lambda p: [("reserve", "2")],
     "trim": lambda p: [("trim",)],
     "check": lambda p: [("check",), ("check", "--read-data"), ("check", "--sample", "50")],
+    "repair": lambda p: [("repair",)],
+    "recover": lambda p: [("recover",)],
     "key export": lambda p: [("key", "export")],
     "key verify": lambda p: [("key", "verify", p.shell.home / "key")],
     "key passphrase": lambda p: [("key", "passphrase", "--new-passphrase-file", p.secret)],

@@ -68,13 +68,13 @@ def test_every_command_has_a_section_with_its_options(command: CommandHelp) -> N
 
 def json_fields() -> dict[str, set[str]]:
     """Names on the first level of each command's object, from the table."""
-    table = PAGE.partition("command               its object\n")[2].partition("\n\n")[0].split("\n", 1)[1].rpartition("\n")[0]
+    table = PAGE.partition("command                  its object\n")[2].partition("\n\n")[0].split("\n", 1)[1].rpartition("\n")[0]
     found: dict[str, set[str]] = {}
     named: list[str] = []
     for line in table.splitlines():
-        if line[:22].strip():
-            named = re.findall(r"``([^`]+)``", line[:22])
-        outside = re.sub(r"\([^)]*\)", "", line[22:]).partition(";")[0]
+        if line[:25].strip():
+            named = re.findall(r"``([^`]+)``", line[:25])
+        outside = re.sub(r"\([^)]*\)", "", line[25:]).partition(";")[0]
         for each in named:
             found.setdefault(each, set()).update(
                 word for part in re.findall(r"``([^`]+)``", outside) for word in re.findall(r"\w+", part)
@@ -112,6 +112,8 @@ def answered(shell: Shell, name: str, folder: Path) -> dict[str, Any]:
         "trim": ("trim",),
         "usage": ("usage",),
         "check": ("check",),
+        "repair": ("repair",),
+        "recover": ("recover",),
         "key verify": ("key", "verify", shell.home / "key"),
     }
     result: dict[str, Any] = shell.ok(*words[name], "--json").json

@@ -314,6 +314,15 @@ def test_an_adopted_image_of_an_older_counter_is_impossible() -> None:
         index_of(*small("k", 1, 0, 2), adopted(0, [], counter=2))
 
 
+def test_pads_of_a_snapshot_follow_each_other_and_are_told_alike() -> None:
+    index = MasterIndex()
+    index.put_pads(0, b"\3", b"\0", (7).to_bytes(8, "little"), bytes(16))
+    for first, status, digests in ((0, b"\3", bytes(16)), (2, b"\3", bytes(16)), (1, b"\3\3", bytes(16)), (1, b"\3", bytes(32))):
+        with pytest.raises(ImpossibleRecord):
+            index.put_pads(first, status, b"\0", (7).to_bytes(8, "little"), digests)
+    assert index.pads == 1
+
+
 # -- bookkeeping against a plain model
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from functools import lru_cache
 from itertools import pairwise
@@ -12,12 +14,14 @@ import pytest
 
 from anthill_sync import Store
 from anthill_sync.errors import (
+    AnthillError,
     IndexDamaged,
     LocalIOError,
+    PermissionRefused,
 )
 from anthill_sync.journal import JOURNAL_NAME, SNAPSHOT_NAME, Journal
 from anthill_sync.lines import first_line, load_snapshot, scan
-from tests.journal_tools import ends, run_of, seen, state
+from tests.journal_tools import ends, expected, run_of, seen, state, states
 
 pytest_plugins = ["tests.journal_fixtures"]
 
@@ -40,18 +44,6 @@ def realistic(folder: Path) -> tuple[bytes, bytes]:
 @pytest.fixture
 def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
     return realistic(tmp_path_factory.getbasetemp())
-
-
-def states(snapshot: bytes, data: bytes) -> list[bytes]:
-    """The state after each complete line, the first line included."""
-    index, found = load_snapshot(snapshot, "snapshot"), []
-    found.append(state(index))
-    for sequence, records in scan(data, "journal").batches:
-        for record in records:
-            index.apply(record)
-        index.sequence = sequence
-        found.append(state(index))
-    return found
 
 
 def lay(home: Path, snapshot: bytes, data: bytes) -> None:
@@ -109,21 +101,6 @@ def outcome(home: Path) -> bytes | None:
         return seen(home)
     except IndexDamaged:
         return None
-
-
-def expected(data: bytes, known: list[bytes], original: list[bytes]) -> bytes | None:
-    """What the promise allows for changed journal bytes: the longest prefix of original lines, or damage when a line
-    that is still whole says that more than this prefix was safely on disk."""
-    lines = data.split(b"\n")
-    good = 0
-    while good < min(len(lines) - 1, len(original)) and lines[good] == original[good]:
-        good += 1
-    if good == 0:
-        return None
-    end = sum(len(line) + 1 for line in original[:good])
-    whole = [line for line in original if line in data[end:]]
-    named = [json.loads(line).get("y", 0) for line in [*original[:good], *whole]]
-    return None if len(data) > end and max(named) > end else known[good - 1]
 
 
 def test_every_changed_byte_is_damage_or_a_torn_tail_and_never_another_state(files: tuple[bytes, bytes], home: Path) -> None:
@@ -213,3 +190,26 @@ def test_a_record_that_does_not_fit_the_index_is_damage(home: Path, opened: Call
     writer.release([])
     with pytest.raises(IndexDamaged, match="does not fit"):
         seen(home)
+
+
+# -- a disk that cannot be read
+
+
+@pytest.mark.parametrize(("number", "kind"), [(errno.EIO, LocalIOError), (errno.EACCES, PermissionRefused)])
+def test_a_journal_that_cannot_be_read_is_this_machines_error_and_the_next_look_begins_anew(
+    number: int, kind: type[AnthillError], home: Path, opened: Callable[[], Journal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, reader = opened(), opened()
+    writer.take(0)
+    reader.refresh()
+    writer.append([run_of(1)])
+
+    def failing(*arguments: object) -> bytes:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", failing)
+        with pytest.raises(kind, match=JOURNAL_NAME):
+            reader.refresh()
+    reader.refresh()
+    assert reader.index.run == 1

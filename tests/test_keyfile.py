@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,8 +28,8 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-def tried(home: Path, key: MasterKey) -> int:
-    return open_with(home, read_config(home), resolve({}), key)
+def tried(home: Path, key: MasterKey, **known: Any) -> int | None:
+    return open_with(home, replace(read_config(home), **known), resolve({}), key)
 
 
 # -- proof
@@ -38,8 +40,14 @@ def test_the_store_s_own_key_opens_it(home: Path) -> None:
 
 
 def test_another_key_does_not_open_it(home: Path) -> None:
-    with pytest.raises(WrongKey, match="pads 0, 1, 2"):
+    with pytest.raises(WrongKey, match="another store"):
         tried(home, KEY)
+
+
+def test_where_the_store_s_id_is_not_known_the_pads_tell(home: Path) -> None:
+    assert tried(home, read_key_file(home / "key", None), store=None) == 0
+    with pytest.raises(WrongKey, match="pads 0, 1, 2"):
+        tried(home, KEY, store=None)
 
 
 def test_one_damaged_pad_does_not_refute_the_right_key(home: Path) -> None:
@@ -50,10 +58,14 @@ def test_one_damaged_pad_does_not_refute_the_right_key(home: Path) -> None:
     assert tried(home, key) == 1
 
 
-def test_a_store_that_holds_nothing_cannot_prove_a_key(tmp_path: Path) -> None:
-    Store.create(tmp_path / "empty", pad_size=PAD).close()
+def test_a_store_that_holds_nothing_knows_its_key_by_the_id_only(tmp_path: Path) -> None:
+    home = tmp_path / "empty"
+    Store.create(home, pad_size=PAD).close()
+    assert tried(home, read_key_file(home / "key", None)) is None
+    with pytest.raises(WrongKey):
+        tried(home, KEY)
     with pytest.raises(ConfigurationError, match="nothing is stored"):
-        tried(tmp_path / "empty", KEY)
+        tried(home, read_key_file(home / "key", None), store=None)
 
 
 def test_a_proof_changes_nothing(home: Path) -> None:

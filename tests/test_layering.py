@@ -41,7 +41,7 @@ LAYERS = [
     ("pads and journal", ["pads", "image", "journal", "groupcommit", "lines", "lock"]),
     ("pure rooms", ["index", "values", "memory_map", "space", "sealing", "keys", "keylocks", "paper", "sources"]),
     ("networks", ["networks/*"]),
-    ("ground", ["errors", "events", "settings", "summaries", "durable", "private_files"]),
+    ("ground", ["errors", "events", "settings", "summaries", "durable", "private_files", "threads"]),
 ]
 
 # Where each library may be imported.

@@ -17,7 +17,7 @@ from anthill_sync.networks.directory import DirectoryNetwork
 from anthill_sync.networks.memory import MemoryNetwork
 from anthill_sync.networks.retrying import RetryingNetwork
 from anthill_sync.settings import Settings
-from tests.support import FaultyNetwork, SlowNetwork, make_image, make_pad, run_threads
+from tests.support import FaultyNetwork, SlowNetwork, make_image, make_pad, make_pad_image, run_threads
 from tests.support.servers import serve_only, stop_only
 
 PAD_SIZE = 16 * 1024
@@ -159,6 +159,24 @@ def test_a_first_image_never_replaces_another_one(harness: Harness, there: bytes
         harness.network.write(PAD, make_image(b"image"))
     assert caught.value.context["pad"] == ADDRESS
     assert harness.stored(ADDRESS) == there
+
+
+@pytest.mark.parametrize("counter", [1, 2, 3])
+def test_of_two_writers_that_saw_the_same_image_the_second_replaces_nothing(harness: Harness, counter: int) -> None:
+    for before in range(1, counter):
+        harness.network.write(PAD, make_pad_image(before, b"before"))
+    first, second = make_pad_image(counter, b"first"), make_pad_image(counter, b"second")
+    harness.network.write(PAD, first)
+    for _ in range(2):
+        with pytest.raises(PadConflict) as caught:
+            harness.network.write(PAD, second)
+        assert caught.value.context["pad"] == ADDRESS
+    harness.network.write(PAD, first)
+    assert harness.stored(ADDRESS) == first.data
+    harness.network.write(PAD, make_pad_image(counter + 1, b"third"))
+    with pytest.raises(PadConflict):
+        harness.network.write(PAD, first)
+    assert harness.stored(ADDRESS) == make_pad_image(counter + 1, b"third").data
 
 
 def test_an_image_larger_than_a_pad_is_refused_for_good_and_the_old_one_stays(harness: Harness) -> None:

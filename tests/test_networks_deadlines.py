@@ -23,6 +23,9 @@ FACTS = {"server": "0" * 32, "pad_size": 4 * 1024 * 1024}
 HEAD = b"HTTP/1.1 200 OK\r\nAnthill-Server: " + b"0" * 32 + b"\r\nContent-Length: 1000\r\n\r\n"
 
 
+PAUSE = threading.Event()  # never set
+
+
 class Connection:
     def __init__(self, sock: socket.socket | None) -> None:
         self.sock = sock
@@ -61,6 +64,17 @@ def test_a_connection_that_another_call_uses_now_is_left_alone() -> None:
         theirs.sendall(b"still there")
         assert connection.sock is not None
         assert connection.sock.recv(100) == b"still there"
+    watchdog.close()
+
+
+def test_a_connection_that_has_forgotten_its_socket_is_cut_too() -> None:
+    watchdog = Watchdog(clock=lambda: 100.0)
+    with peers() as [(connection, theirs)], watchdog.watching(10.0) as call:
+        watchdog.attach(call, connection)
+        kept, connection.sock = connection.sock, None
+        watchdog.cut_overdue(110.0)
+        assert theirs.recv(1) == b""
+        assert kept is not None
     watchdog.close()
 
 
@@ -148,6 +162,19 @@ def dripping(sock: socket.socket) -> None:
             return
 
 
+def dripping_to_the_end(sock: socket.socket) -> None:
+    """Answer with a body that ends with the connection, a byte at a time, for ever: http.client forgets the socket."""
+    with sock:
+        sock.recv(1 << 20)
+        try:
+            sock.sendall(HEAD.replace(b"Content-Length: 1000\r\n", b"Connection: close\r\n"))
+            while True:
+                sock.sendall(b"x")
+                PAUSE.wait(0.005)
+        except OSError:
+            return
+
+
 def deaf(sock: socket.socket) -> None:
     """Never read, so that the sender's buffers fill; ends when the other side does."""
     with sock:
@@ -180,7 +207,7 @@ CALLS: dict[str, Callable[[Network], object]] = {
 
 
 @pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("peer", [silent, dripping])
+@pytest.mark.parametrize("peer", [silent, dripping, dripping_to_the_end])
 def test_a_peer_that_never_ends_its_answer_is_cut_off(peer: Callable[[socket.socket], None], call: str) -> None:
     with listening(peer) as url:
         net = network(url, deadline_base=0.05)

@@ -70,6 +70,15 @@ def test_a_folder_somebody_else_made_is_made_durable_too(
     assert ("sync_folder", tmp_path) in calls
 
 
+def test_confirming_a_write_of_an_earlier_run_makes_its_name_durable(
+    network: DirectoryNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network.write(PAD, OLD)
+    calls = record_durable(monkeypatch)
+    DirectoryNetwork(tmp_path, PAD_SIZE).confirm(PAD, OLD.digest)
+    assert ("sync_folder", tmp_path / NAME) in calls
+
+
 def test_a_repeat_after_a_failed_folder_sync_syncs_the_folder(
     network: DirectoryNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

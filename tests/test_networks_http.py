@@ -129,6 +129,13 @@ def test_a_request_the_server_finds_wrong_is_not(replies: responses.RequestsMock
         opened().write(PAD, IMAGE)
 
 
+@pytest.mark.parametrize("digest", [None, "", "ab", "zz" * 16])
+def test_a_pad_without_a_readable_digest_is_the_server_s_fault(replies: responses.RequestsMock, digest: str | None) -> None:
+    replies.head(PATH, status=200, headers=OURS if digest is None else {**OURS, "Anthill-Digest": digest})
+    with pytest.raises(ProtocolError, match="does not tell the digest"):
+        opened().confirm(PAD, IMAGE.digest)
+
+
 # -- lost answers
 
 

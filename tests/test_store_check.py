@@ -53,8 +53,10 @@ def test_a_flipped_byte_of_a_block_is_found_and_named(rig: StoreRig, chunk: int,
     data[place.offset + position] ^= 1
     rig.pad_file(place.pad).write_bytes(data)
     problems = rig.store.check(read_data=True).problems
-    assert [(problem.kind, problem.pad, problem.key) for problem in problems] == [("block", place.pad, "a")]
+    assert (problems[0].kind, problems[0].pad, problems[0].key) == ("block", place.pad, "a")
     assert f"chunk {chunk}" in problems[0].detail
+    shared = [("pad", place.pad, None)] if chunk == 4 else []  # which is read whole when it is written next
+    assert [(problem.kind, problem.pad, problem.key) for problem in problems[1:]] == shared
     with pytest.raises(Damaged) as caught:
         rig.store["a"]
     assert caught.value.exit_code == 65
@@ -66,7 +68,8 @@ def test_a_missing_pad_is_found_and_named(rig: StoreRig) -> None:
     kept = rig.image(place.pad)
     rig.pad_file(place.pad).unlink()
     problems = rig.store.check(read_data=True).problems
-    assert [(problem.kind, problem.pad, problem.key) for problem in problems] == [("block", place.pad, "a")]
+    blamed = [(problem.kind, problem.pad, problem.key) for problem in problems]
+    assert blamed == [("block", place.pad, "a"), ("pad", place.pad, None)]
     with pytest.raises(Damaged):
         rig.store["a"]
     rig.pad_file(place.pad).write_bytes(kept)
@@ -89,7 +92,7 @@ def test_swapped_pads_are_found(rig: StoreRig) -> None:
 def test_a_truncated_pad_is_found(rig: StoreRig) -> None:
     place = places(rig)[2]
     rig.pad_file(place.pad).write_bytes(rig.image(place.pad)[:5000])
-    assert [problem.pad for problem in rig.store.check(read_data=True).problems] == [place.pad]
+    assert [problem.pad for problem in rig.store.check(read_data=True).problems] == [place.pad] * 2
 
 
 def test_damage_outside_the_prefix_is_not_looked_for(rig: StoreRig) -> None:

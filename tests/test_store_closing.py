@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import pickle
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -9,15 +11,16 @@ from typing import Any
 
 import pytest
 
-from anthill_sync import durable
+from anthill_sync import durable, operation
 from anthill_sync.errors import (
     AnthillError,
     Interrupted,
+    NoRoom,
     PutFailed,
     StoreClosed,
 )
-from tests.store_tools import StoreRig, chunks_of, wait_until
-from tests.support import PATIENCE
+from tests.store_tools import StoreRig, chunks_of, permanent, wait_until
+from tests.support import PATIENCE, fail_durable
 
 pytest_plugins = ["tests.store_fixtures"]
 
@@ -60,6 +63,18 @@ def test_a_closed_store_refuses_everything_and_close_may_be_repeated(rig: StoreR
         with pytest.raises(StoreClosed) as caught:
             call()
         assert caught.value.exit_code == 74
+
+
+def test_a_store_that_closed_itself_has_the_exit_code_of_the_reason(rig: StoreRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        fail_durable(patch, "write_all", errno.ENOSPC)
+        with pytest.raises(NoRoom):
+            rig.store["a"] = b"1"
+    with pytest.raises(StoreClosed, match="No space") as caught:
+        rig.store["a"] = b"1"
+    assert pickle.loads(pickle.dumps(caught.value)).exit_code == 73
+    rig.reopen()
+    rig.assert_sound()
 
 
 def test_a_put_that_was_being_confirmed_when_the_store_closed_does_nothing(rig: StoreRig, background: Background) -> None:
@@ -151,3 +166,22 @@ def test_a_worker_that_is_interrupted_fails_the_put_only(rig: StoreRig) -> None:
         rig.store.put("a", chunks_of(*range(9)))
     rig.store.put("a", chunks_of(*range(9)))
     rig.assert_sound(a=chunks_of(*range(9)))
+
+
+def test_a_put_ends_though_a_worker_queued_something_just_after_its_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operation, "WAKE_SECONDS", 0.01)
+    put = operation.Operation()
+    put.enter()
+    put.fail(permanent())
+    looks = []
+
+    def withdraw() -> None:
+        looks.append(put.outstanding)
+        if len(looks) == 1:
+            put.enter()  # another worker, which had looked at ``stop`` before
+            put.leave()
+        else:
+            put.leave(put.outstanding)
+
+    put.wait(withdraw)
+    assert looks == [1, 1]

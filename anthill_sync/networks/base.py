@@ -74,9 +74,10 @@ class Network(Protocol):
         Safe to repeat with the same image, from any thread; the buffer is free again when the call
         returns. After a failure the pad holds the old image or the new one, never a mixture. A pad
         that was never reserved is created. Raises ``PadConflict`` when the first image (counter 1)
-        would replace another one, or a network that compares counters finds another state; a repeat
-        after a lost answer is resolved by reading back, never reported as a conflict unread. Larger
-        than ``properties.pad_size``: ``PermanentNetworkError``.
+        would replace another one, when another image is there whose counter is not below, or when a
+        network that compares counters finds another state; a repeat after a lost answer is resolved
+        by reading back, never reported as a conflict unread. Larger than ``properties.pad_size``:
+        ``PermanentNetworkError``.
         """
 
     def confirm(self, pad: Pad, digest: bytes) -> None:

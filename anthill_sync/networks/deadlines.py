@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
+from ..threads import start
+
 
 class Connection(Protocol):
     """What a call is made over."""
@@ -28,6 +30,7 @@ class Call:
         self.ends = ends
         self.cut = False  # ended from outside
         self.connection: Connection | None = None
+        self.sock: socket.socket | None = None  # kept: http.client forgets it when the answer ends with the connection
 
 
 class Watchdog:
@@ -63,6 +66,7 @@ class Watchdog:
         before had no socket then."""
         with self._changed:
             call.connection = connection
+            call.sock = connection.sock
             self._users[id(connection)] = call
             if call.cut:
                 self._cut(call)
@@ -85,16 +89,14 @@ class Watchdog:
 
     def _cut(self, call: Call) -> None:
         call.cut = True
-        connection = call.connection
-        if connection is None or self._users.get(id(connection)) is not call or connection.sock is None:
+        if call.sock is None or self._users.get(id(call.connection)) is not call:
             return
         with suppress(OSError):  # shut down already, or in the middle of its handshake, which has a limit of its own
-            socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)  # not ssl's: that pulls TLS from under its reader
+            socket.socket.shutdown(call.sock, socket.SHUT_RDWR)  # not ssl's: that pulls TLS from under its reader
 
     def _start(self) -> None:
         if self._thread is None and not self.closed:
-            self._thread = threading.Thread(target=self._run, name="anthill-deadlines", daemon=True)
-            self._thread.start()
+            (self._thread,) = start(threading.Thread(target=self._run, name="anthill-deadlines", daemon=True))
 
     def _run(self) -> None:
         while True:

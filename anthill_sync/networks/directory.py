@@ -3,7 +3,8 @@
 A pad is the file ``root/<first two characters of its address>/<address>``; a reserved, empty pad is
 an empty file. Folders have mode 0700, files 0600. An image is written to a temporary file beside
 the pad's, synced, and renamed over it, then the folder is synced: whoever is killed, and whenever
-the power fails, the pad holds the old image or the new one.
+the power fails, the pad holds the old image or the new one. Whoever renames holds a lock on the folder and has looked
+at the counter of what is there: of two homes that write a pad in the same moment, one is told.
 
 ``root`` itself is never created: a disk that is not mounted must not be mistaken for an empty one.
 """
@@ -11,6 +12,7 @@ the power fails, the pad holds the old image or the new one.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 import secrets
@@ -33,10 +35,12 @@ from ..errors import (
     TransientNetworkError,
 )
 from .base import Buffer, Image, Pad, Properties
-from .local import check_fits, local_properties
+from .local import START_SIZE, check_fits, is_repeat, local_properties
 
 _TEMPORARY = re.compile(r"[0-9a-f]{64}\.[0-9a-f]{16}\.tmp")
 _TEMPORARY_KEPT = 24 * 3600.0  # seconds; no write lasts that long, so an older file's writer is dead
+_TURN_WAIT = 3.0  # seconds for somebody else's look and rename: one who stopped in between must not stop all others
+_TURN_PAUSE = 0.002  # seconds between two tries; flock itself cannot wait with a limit
 _HASH_STEP = 1024 * 1024  # bytes read at once to compute a digest
 
 _KINDS: dict[int, type[NetworkError]] = {
@@ -77,14 +81,14 @@ class DirectoryNetwork:
                     raise PadConflict(f"pad {path} holds an image", pad=pad.address) from None
 
     def write(self, pad: Pad, image: Image) -> None:
-        """Replace the pad's file; a first image only where it is absent, empty, or the very same one."""
+        """Replace the pad's file, unless its counter is not below; a first image only where it is absent or empty."""
         check_fits(pad, image, self._properties.pad_size)
         self._written.pop(pad.address, None)
         with self._translated("write", pad):
             folder = self._folder(pad)
             path = folder / pad.address
-            if not (image.counter == 1 and self._is_repeat(path, image.digest)):
-                _replace(path, image.data)
+            if not _is_repeat(path, pad, image):
+                _replace(path, pad, image)
             durable.sync_folder(folder)  # for a repeat too: the first attempt may have failed just before this
         self._written[pad.address] = image.digest
 
@@ -117,28 +121,13 @@ class DirectoryNetwork:
     def _open_folder(self, name: str) -> Path:
         """Make the folder if need be, make its entry durable, and clean it: once per folder and process.
 
-        No lock: two threads may both do this, and each returns only after its own sync. The root is
-        synced even when ``make_folder`` did so, because it does not when somebody else made the folder
-        and may not have synced it yet; at worst that is one more sync of a clean folder, 256 times.
+        No lock: two threads may both do this, and each returns only after its own sync of the root.
         """
         folder = self._root / name
         durable.make_folder(folder)
-        durable.sync_folder(self._root)
         with suppress(OSError):  # cleaning never fails a write
             _remove_abandoned(folder)
         return self._folders.setdefault(name, folder)
-
-    def _is_repeat(self, path: Path, digest: bytes) -> bool:
-        """Whether the pad already holds this first image; ``PadConflict`` if it holds another one."""
-        try:
-            with _opened(path) as fd:
-                if os.fstat(fd).st_size == 0:
-                    return False
-                if _digest(fd) == digest:
-                    return True
-        except FileNotFoundError:
-            return False
-        raise PadConflict(f"pad {path} holds another image, and this would be its first", pad=path.name)
 
     @contextmanager
     def _translated(self, step: str, pad: Pad) -> Iterator[None]:
@@ -161,16 +150,54 @@ class DirectoryNetwork:
         return kind(f"cannot {step} {self._path(pad)}: {why}", pad=pad.address)
 
 
-def _replace(path: Path, data: Buffer) -> None:
-    """Write ``data`` beside ``path`` and rename it over; the entry is durable once the folder is synced."""
+def _replace(path: Path, pad: Pad, image: Image) -> None:
+    """Write the image beside ``path`` and rename it over; the entry is durable once the folder is synced."""
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
     try:
-        _fill(temporary, data)
-        durable.rename(temporary, path)
+        _fill(temporary, image.data)
+        with _turn(path.parent):
+            if _is_repeat(path, pad, image):
+                durable.remove(temporary)
+            else:
+                durable.rename(temporary, path)
     except BaseException:
         with suppress(OSError):  # the first error is the one to tell
             durable.remove(temporary)
         raise
+
+
+def _is_repeat(path: Path, pad: Pad, image: Image) -> bool:
+    try:
+        with _opened(path) as fd:
+            return is_repeat(pad, image, _read_range(fd, 0, START_SIZE), lambda: _digest(fd))
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    """Nobody else replaces a pad of this folder meanwhile, from whatever thread, process or home. It lasts for a look and a
+    rename; where the file system has no such locks, somebody else may come between the two."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        deadline = time.monotonic() + _TURN_WAIT
+        while not _locked(fd):
+            if time.monotonic() >= deadline:
+                raise TransientNetworkError(f"somebody else has been writing to {folder} for {_TURN_WAIT:g} seconds")
+            time.sleep(_TURN_PAUSE)
+        yield
+    finally:
+        with suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_UN)  # closing alone frees nothing while a forked process has a copy
+        os.close(fd)
+
+
+def _locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+    return True
 
 
 def _fill(path: Path, data: Buffer) -> None:

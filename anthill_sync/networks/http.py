@@ -61,19 +61,17 @@ def ask_facts(transport: Transport) -> wire.Facts:
     answer = transport.send("GET", wire.STATUS_PATH, {}, limit=_WORDS)
     if answer.status in (*_SLOW_DOWN, *_PASSING):
         raise _failure(answer, transport.base, None)
-    try:
-        fields = json.loads(answer.body)
-        service, version, server, pad_size = (fields[name] for name in ("service", "version", "server", "pad_size"))
-    except (ValueError, KeyError, TypeError):
-        service = None
-    if answer.status != 200 or service != wire.SERVICE:
+    fields = _fields(answer)
+    version, server, pad_size = fields.get("version"), fields.get("server"), fields.get("pad_size")
+    if answer.status != 200 or fields.get("service") != wire.SERVICE:
         raise ProtocolError(f"{transport.base} is not a pad server (it answers {answer.status} to {wire.STATUS_PATH})")
     if version != wire.VERSION:
-        raise ProtocolError(f"the pad server at {transport.base} has version {version!r}; this program speaks {wire.VERSION}")
+        other = str(version)[:20] if isinstance(version, int) else "unknown"
+        raise ProtocolError(f"the pad server at {transport.base} has version {other}; this program speaks {wire.VERSION}")
     named = isinstance(server, str) and wire.is_id(server)
     if not named or not isinstance(pad_size, int) or not MIN_PAD_SIZE <= pad_size <= MAX_PAD_SIZE:
         raise ProtocolError(f"the pad server at {transport.base} tells impossible facts about itself")
-    return wire.Facts(server, pad_size)
+    return wire.Facts(str(server), pad_size)
 
 
 class HttpNetwork:
@@ -227,7 +225,7 @@ def _failure(answer: Answer, base: str, pad: str | None) -> NetworkError:
     status, said = answer.status, _said(answer)
     if status in _SLOW_DOWN:
         return TransientNetworkError(f"{base} asks for patience ({said})", _retry_after(answer), slow_down=True, pad=pad)
-    if status in _PASSING or (status, _code(answer)) == (422, "digest"):  # damaged on the way
+    if status in _PASSING or (status, _text(answer, "code")) == (422, "digest"):  # damaged on the way
         return TransientNetworkError(f"{base} failed ({said})", _retry_after(answer), pad=pad)
     if 300 <= status < 400:
         return ProtocolError(f"{base} redirects, which is not followed: name the server's own URL", pad=pad)
@@ -246,20 +244,22 @@ _KINDS: dict[int, type[NetworkError]] = {
 
 
 def _fields(answer: Answer) -> dict[str, Any]:
+    """The JSON object that the answer is; none where it is something else, however deep it is nested."""
     try:
         fields = json.loads(answer.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return fields if isinstance(fields, dict) else {}
 
 
-def _code(answer: Answer) -> str:
-    return str(_fields(answer).get("code", ""))
+def _text(answer: Answer, name: str) -> str:
+    text = _fields(answer).get(name)
+    return text if isinstance(text, str) else ""
 
 
 def _said(answer: Answer) -> str:
     """Status and the server's own words, bounded and printable."""
-    words = str(_fields(answer).get("error", ""))[:200]
+    words = _text(answer, "error")[:200]
     return f"{answer.status} {words}".rstrip() if words.isprintable() else str(answer.status)
 
 

@@ -8,7 +8,7 @@ from blake3 import blake3
 
 from ..errors import ConfigurationError, PadConflict, PadNotFound
 from .base import Image, Pad, Properties
-from .local import check_fits, local_properties
+from .local import START_SIZE, check_fits, is_repeat, local_properties
 
 _NAMED: dict[str, MemoryNetwork] = {}
 _NAMED_LOCK = threading.Lock()  # guards _NAMED
@@ -46,14 +46,13 @@ class MemoryNetwork:
                 raise PadConflict(f"pad {pad.address} holds an image", pad=pad.address)
 
     def write(self, pad: Pad, image: Image) -> None:
-        """Replace the pad's image; a first image only where there is none, or the very same one."""
+        """Replace the pad's image, unless its counter is not below; a first image only where there is none."""
         check_fits(pad, image, self._properties.pad_size)
         data = bytes(image.data)
         with self._lock:
-            stored = self.pads.get(pad.address)
-            if image.counter == 1 and stored and _digest(stored) != image.digest:
-                raise PadConflict(f"pad {pad.address} holds another image, and this would be its first", pad=pad.address)
-            self.pads[pad.address] = data
+            stored = self.pads.get(pad.address, b"")
+            if not is_repeat(pad, image, stored[:START_SIZE], lambda: _digest(stored)):
+                self.pads[pad.address] = data
 
     def confirm(self, pad: Pad, digest: bytes) -> None:
         """Compare the image's digest with ``digest``."""

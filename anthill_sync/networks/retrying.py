@@ -122,6 +122,12 @@ class RetryingNetwork:
         return _Operation(self._policy, name, pad.address, action).run(1 if once else self._policy.settings.attempts)
 
 
+def open_retrying(opens: Callable[[], Network], settings: Settings) -> RetryingNetwork:
+    """The network that ``opens`` opens; what it asks the other side meanwhile is repeated as later calls are."""
+    first = _Policy(settings, RetryBudget(), PacingGate(1), _wait_for, time.monotonic, backoff.full_jitter)
+    return RetryingNetwork(_Operation(first, "open", "", opens).run(settings.attempts), settings)
+
+
 class _Operation(Generic[T]):
     """One network call and its repeats."""
 

@@ -9,6 +9,7 @@ environment variables.
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,7 @@ from ..settings import MIB, Settings
 from .base import Buffer
 from .deadlines import Call, Watchdog
 
+_LENGTH = re.compile(r"[0-9]{1,12}")
 _SLICE = MIB  # bytes handed to the socket at once: the read time-out is for each of them
 _LOOPBACK = ("localhost", "::1")
 _BROKEN_TLS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)  # the connection ended, nothing was proved
@@ -78,7 +80,10 @@ class Transport:
                 if call.cut:
                     raise TransientNetworkError(f"the connection to {self.base} was closed")
                 with _current(call):
-                    return self._exchange(request, limit)
+                    answer = self._exchange(request, limit)
+                if call.cut:  # an answer without a length ends wherever its connection was cut
+                    raise ConnectionError
+                return answer
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
                 raise self._translate(error, call) from error
 
@@ -111,7 +116,8 @@ class Transport:
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise ProtocolError(f"{self.base} compresses its answers, unasked: is a proxy between us?")
         length = response.headers.get("Content-Length", "")
-        if length.isascii() and length.isdigit() and int(length) <= limit:
+        chunked = "Transfer-Encoding" in response.headers  # then the length means nothing
+        if _LENGTH.fullmatch(length) and int(length) <= limit and not chunked:
             data = response.raw.read(decode_content=False)  # complete, or an IncompleteRead
         else:
             data = response.raw.read(limit + 1, decode_content=False)

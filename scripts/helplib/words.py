@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from anthill_sync.cli import app
+from anthill_sync.cli_options import COMMON
 from anthill_sync.cli_tree import Argument, CommandHelp, Option, commands
-from anthill_sync.console import COMMON
 
 COMMON_NAMES = frozenset(name for name, _, _ in COMMON)
 

@@ -11,11 +11,13 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
+T = TypeVar("T")
 MOST_VIOLATIONS = 20  # after so many the rest teaches nothing
 
 
@@ -82,3 +84,14 @@ class Campaign:
         folder.mkdir(parents=True, exist_ok=True)
         name = f"{self.name} {self.part}".strip().replace(" ", "-").replace("/", "-")
         (folder / f"{name}.json").write_text(json.dumps(self.figures(), indent=1) + "\n", "utf-8")
+
+
+def evenly(cases: list[T], kind: Callable[[T], str], wanted: int, chance: random.Random) -> list[T]:
+    """So many of the cases, as evenly as can be from all kinds; which of a kind, chance says."""
+    chance.shuffle(cases)
+    turn: Counter[str] = Counter()
+    turns: list[tuple[int, int]] = []
+    for number, case in enumerate(cases):
+        turn[kind(case)] += 1
+        turns.append((turn[kind(case)], number))
+    return [cases[number] for _, number in sorted(turns)[:wanted]]

@@ -6,11 +6,13 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any, NoReturn, TypeVar
 
 from anthill_sync import creating, durable
@@ -19,7 +21,7 @@ from tests.support.networks import Wrapper
 
 T = TypeVar("T")
 OPENERS = ("open_new", "open_append")
-BY_PATH = ("sync_folder", "rename", "remove", "make_folder")
+BY_PATH = ("sync_folder", "rename", "link", "remove", "make_folder")
 BY_DESCRIPTOR = ("write_all", "write_at", "sync")
 
 
@@ -37,13 +39,37 @@ class Point:
     def __str__(self) -> str:
         return f"{self.kind}|{self.phase}"
 
+    @property
+    def names(self) -> list[str]:
+        """``operation|phase``, and ``record name|phase`` for each kind of record in a line of the journal."""
+        operation, _, lines = self.kind.partition(":")
+        return [f"{operation}|{self.phase}", *(f"record {name}|{self.phase}" for name in lines.split("+") if name)]
+
     def is_a(self, wanted: str) -> bool:
-        """True for a ``wanted`` of ``beginning of a kind|phase``, or ``record name|phase`` of the journal's; the empty
-        one means all."""
-        kind, _, phase = wanted.partition("|")
-        if kind.startswith("record "):
-            return kind[7:] in self.kind.partition(":")[2].split("+") and phase == self.phase
-        return self.kind.startswith(kind) and phase in ("", self.phase)
+        """True for one of its names; the empty one means all."""
+        return wanted in ("", *self.names)
+
+
+def selection(points: Iterable[Point], least: int, chance: Random) -> list[tuple[str, int]]:
+    """(name, number) of points to act at: each name that occurs once, then in turn until there are ``least`` of them, or
+    all. The number is that of the point among those of its name, from 1."""
+    counts = Counter(name for point in points for name in point.names)
+    waiting = {name: chance.sample(range(1, count + 1), count) for name, count in sorted(counts.items())}
+    chosen: list[tuple[str, int]] = []
+    while waiting and len(chosen) < max(least, len(counts)):
+        chosen += [(name, numbers.pop()) for name, numbers in waiting.items()]
+        waiting = {name: numbers for name, numbers in waiting.items() if numbers}
+    return chosen[: max(least, len(counts))]
+
+
+def every(points: Iterable[Point]) -> list[tuple[str, int]]:
+    """All points as (name, number) of their operations."""
+    counts: Counter[str] = Counter()
+    chosen = []
+    for name in (point.names[0] for point in points):
+        counts[name] += 1
+        chosen.append((name, counts[name]))
+    return chosen
 
 
 Act = Callable[[Point], NoReturn]

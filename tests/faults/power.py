@@ -1,12 +1,11 @@
 """Power loss: the durable operations of a run, recorded, and the states of the disk that may be found after one.
 
-What was written and not synced may be there, or not, or half; an entry of a folder that was not synced may be there or
-not, each on its own. Nothing else is promised by POSIX, and no more is assumed here.
+What was written and not synced may be there, or not, or some of its sectors; an entry of a folder that was not synced
+may be there or not, each on its own. Nothing else is promised by POSIX, and no more is assumed here.
 """
 
 from __future__ import annotations
 
-import copy
 import os
 import random
 import shutil
@@ -19,18 +18,66 @@ from typing import Any
 
 from anthill_sync import durable
 
-Keep = Callable[[int], int]  # how many of so many unsynced things survive
+
+@dataclass(frozen=True)
+class Survival:
+    """What is found of what was not synced. ``writes``: the share of sectors that survive. ``sector``: its bytes; 0: all
+    unsynced bytes of a file share one fate. ``entries``: the share of the folders' changes that survive; None: the last
+    one of each folder alone."""
+
+    name: str
+    writes: float
+    sector: int
+    entries: float | None
+
+    def entry(self, chance: random.Random, last: bool) -> bool:
+        """Whether a folder's change survives."""
+        return last if self.entries is None else chance.random() < self.entries
+
+
+SURVIVALS = (
+    Survival("writes kept, entries present", 1.0, 0, 1.0),
+    Survival("writes kept, entries absent", 1.0, 0, 0.0),
+    Survival("writes dropped, entries present", 0.0, 0, 1.0),
+    Survival("writes dropped, entries absent", 0.0, 0, 0.0),
+    Survival("writes kept, the last entry present", 1.0, 0, None),
+    Survival("writes torn at 512 bytes, entries present", 0.5, 512, 1.0),
+    Survival("writes torn at 4096 bytes, entries present", 0.5, 4096, 1.0),
+    Survival("writes torn at 512 bytes, entries absent", 0.5, 512, 0.0),
+    Survival("writes torn at 4096 bytes, each entry on its own", 0.5, 4096, 0.5),
+    Survival("each write and each entry on its own", 0.5, 0, 0.5),
+)
 
 
 @dataclass
 class Inode:
     """One file: what is safe, and what was written since."""
 
-    safe: bytearray = field(default_factory=bytearray)
-    unsynced: list[bytes] = field(default_factory=list)
+    safe: bytearray
+    unsynced: bytearray = field(default_factory=bytearray)
+
+    def found(self, survival: Survival, chance: random.Random) -> bytes:
+        """Its bytes after power loss."""
+        if not self.unsynced or survival.writes == 1.0:
+            return bytes(self.safe + self.unsynced)
+        if not survival.sector:
+            return bytes(self.safe + (self.unsynced if chance.random() < survival.writes else b""))
+        return self._torn(survival, chance)
+
+    def _torn(self, survival: Survival, chance: random.Random) -> bytes:
+        """Some sectors are there; of the others the file has zeros, or ends before them. Half of the times they were
+        written in order."""
+        data, size, begin = self.safe + self.unsynced, survival.sector, len(self.safe)
+        numbers = list(range(begin // size, (len(data) - 1) // size + 1))
+        cut = chance.choice([*numbers, numbers[-1] + 1])
+        lost = [] if chance.random() < 0.5 else [n for n in numbers if chance.random() >= survival.writes]
+        for number in lost:
+            first, last = max(begin, number * size), min(len(data), (number + 1) * size)
+            data[first:last] = bytes(last - first)
+        return bytes(data[: max(begin, min(len(data), cut * size))])
 
 
-@dataclass
+@dataclass(frozen=True)
 class Change:
     """One entry of a folder: ``name`` becomes ``inode`` (None: is gone; True: is a folder); ``gone`` vanishes with it."""
 
@@ -42,85 +89,110 @@ class Change:
 class Disk:
     """Files and folders below ``root``: what is safe, and what is on its way there."""
 
-    def __init__(self, root: Path) -> None:
-        self.inodes: list[Inode] = []
-        self.entries: dict[Path, int | bool] = {}
-        self.unsynced: dict[Path, list[Change]] = {}  # by folder
-        for path in sorted(root.rglob("*")):
-            self.entries[path] = True if path.is_dir() else self.new_inode(path.read_bytes())
+    def __init__(self, root: Path, before: dict[Path, bytes | bool]) -> None:
+        self._root = root
+        self._inodes: dict[int, Inode] = {}
+        self._entries: dict[Path, int | bool] = {}
+        self._unsynced: dict[Path, list[Change]] = {}  # by folder
+        for number, (path, data) in enumerate(before.items()):
+            self._entries[path] = data if isinstance(data, bool) else number
+            if not isinstance(data, bool):
+                self._inodes[number] = Inode(bytearray(data))
 
-    def new_inode(self, data: bytes = b"") -> int:
-        self.inodes.append(Inode(bytearray(data)))
-        return len(self.inodes) - 1
+    # -- what the program does
 
-    def change(self, change: Change) -> None:
-        self.unsynced.setdefault(change.name.parent, []).append(change)
+    def create(self, inode: int, path: Path) -> None:
+        self._inodes[inode] = Inode(bytearray())
+        self.change(Change(path, inode))
+
+    def write(self, inode: int, data: bytes) -> None:
+        self._inodes[inode].unsynced += data
 
     def sync(self, inode: int) -> None:
-        file = self.inodes[inode]
-        file.safe += b"".join(file.unsynced)
+        file = self._inodes[inode]
+        file.safe += file.unsynced
         file.unsynced.clear()
 
+    def change(self, change: Change) -> None:
+        self._unsynced.setdefault(change.name.parent, []).append(change)
+
     def sync_folder(self, folder: Path) -> None:
-        for change in self.unsynced.pop(folder, []):
-            self.settle(change)
+        for change in self._unsynced.pop(folder, []):
+            _settle(self._entries, change)
 
-    def settle(self, change: Change) -> None:
-        if change.gone is not None:
-            self.entries.pop(change.gone, None)
-        if change.inode is None:
-            self.entries.pop(change.name, None)
-        else:
-            self.entries[change.name] = change.inode
+    # -- what is found
 
-    def lose_power(self, chance: random.Random, kept: float) -> None:
-        """Each unsynced thing survives with probability ``kept``; the last write that does may be cut short."""
-        for folder in list(self.unsynced):
-            for change in self.unsynced.pop(folder):
-                if chance.random() < kept:
-                    self.settle(change)
-        for file in self.inodes:
-            count = sum(chance.random() < kept for _ in file.unsynced)
-            if count and kept < 1:
-                last = file.unsynced[count - 1]
-                file.unsynced[count - 1] = last[: chance.randint(0, len(last))]
-            file.safe += b"".join(file.unsynced[:count])
-            file.unsynced.clear()
+    @property
+    def entangled(self) -> bool:
+        """More than one change of a folder is unsynced: their order matters."""
+        return any(len(changes) > 1 for changes in self._unsynced.values())
 
-    def restore(self, root: Path, target: Path) -> Path:
-        """Build what is safe below ``target`` instead of ``root``."""
+    def found(self, survival: Survival, chance: random.Random, target: Path) -> Path:
+        """Build below ``target``, instead of ``root``, what may be found if power is lost now."""
+        entries = dict(self._entries)
+        for changes in self._unsynced.values():
+            for number, change in enumerate(changes, 1):
+                if survival.entry(chance, number == len(changes)):
+                    _settle(entries, change)
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(mode=0o700)
-        for path, inode in sorted(self.entries.items()):
-            place = target / path.relative_to(root)
+        for path, inode in sorted(entries.items()):
+            place = target / path.relative_to(self._root)
             if inode is True:
                 place.mkdir(mode=0o700)
             elif place.parent.is_dir():
-                place.write_bytes(self.inodes[inode].safe)
+                place.write_bytes(self._inodes[inode].found(survival, chance))
                 place.chmod(0o600)
         return target
 
 
+def _settle(entries: dict[Path, int | bool], change: Change) -> None:
+    if change.gone is not None:
+        entries.pop(change.gone, None)
+    if change.inode is None:
+        entries.pop(change.name, None)
+    else:
+        entries[change.name] = change.inode
+
+
+Operation = Callable[[Disk], None]
+
+
 @dataclass
 class Recording:
-    """``states[n]``: which step had been acknowledged when operation ``n`` began; ``disks[n]``: the disk then."""
+    """The durable operations of a run. ``steps[n]``: how many mutations had been acknowledged when operation n began."""
 
     root: Path
-    disks: list[Disk] = field(default_factory=list)
+    before: dict[Path, bytes | bool]  # True: a folder
+    operations: list[Operation] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
-    step: int = 0  # acknowledged so far
+    step: int = 0  # acknowledged in all
+
+    @property
+    def moments(self) -> int:
+        """Before each operation, and after the last."""
+        return len(self.operations) + 1
+
+    def disks(self) -> Iterator[tuple[int, Disk]]:
+        """(mutations acknowledged, the disk) at each moment; it is the same object that goes on."""
+        disk = Disk(self.root, self.before)
+        for operation, step in zip(self.operations, self.steps, strict=True):
+            yield step, disk
+            operation(disk)
+        yield self.step, disk
 
 
 class Recorder:
-    """Stands in for ``durable``: does the real thing, one at a time, and the same to a ``Disk``."""
+    """Stands in for ``durable``: does the real thing, one at a time, and writes it down."""
 
     def __init__(self, root: Path) -> None:
-        self.recording = Recording(root)
-        self._disk = Disk(root)
+        before: dict[Path, bytes | bool] = {path: path.is_dir() or path.read_bytes() for path in sorted(root.rglob("*"))}
+        self.recording = Recording(root, before)
+        self._names = {path: number for number, path in enumerate(before)}
+        self._next = len(before)
         self._lock = threading.RLock()
         self._synced = False  # the operating system was asked to, during the call that is running
         self._open: dict[int, int] = {}  # descriptor -> inode
-        self._names: dict[Path, int] = {path: inode for path, inode in self._disk.entries.items() if inode is not True}
 
     def acknowledge(self) -> None:
         """A mutation has returned."""
@@ -130,15 +202,19 @@ class Recorder:
     def call(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def recorded(*arguments: Any) -> Any:
             with self._lock:
-                self.recording.disks.append(copy.deepcopy(self._disk))
-                self.recording.steps.append(self.recording.step)
                 self._synced = False
                 result = real(*arguments)
                 if self._synced or not name.startswith("sync"):
-                    getattr(self, name)(result, *arguments)
+                    operation = getattr(self, name)(result, *arguments)
+                    if operation is not None:
+                        self._record(operation)
                 return result
 
         return recorded
+
+    def _record(self, operation: Operation) -> None:
+        self.recording.operations.append(operation)
+        self.recording.steps.append(self.recording.step)
 
     def system(self, real: Callable[[int], object]) -> Callable[[int], object]:
         """A sync of the operating system: without one, nothing counts as safe."""
@@ -149,51 +225,61 @@ class Recorder:
 
         return sync
 
-    def open_new(self, fd: int, path: Path, *mode: int) -> None:
-        self._open[fd] = self._names[path] = self._disk.new_inode()
-        self._disk.change(Change(path, self._names[path]))
+    def open_new(self, fd: int, path: Path, *mode: int) -> Operation:
+        inode = self._open[fd] = self._names[path] = self._next
+        self._next += 1
+        return lambda disk: disk.create(inode, path)
 
     def open_append(self, fd: int, path: Path) -> None:
         self._open[fd] = self._names[path]
 
-    def write_all(self, result: None, fd: int, data: bytes) -> None:
-        self._disk.inodes[self._open[fd]].unsynced.append(bytes(data))
+    def write_all(self, result: None, fd: int, data: bytes) -> Operation:
+        inode, copy = self._open[fd], bytes(data)
+        return lambda disk: disk.write(inode, copy)
 
-    def sync(self, result: None, fd: int) -> None:
-        self._disk.sync(self._open[fd])
+    def sync(self, result: None, fd: int) -> Operation:
+        inode = self._open[fd]
+        return lambda disk: disk.sync(inode)
 
-    def rename(self, result: None, source: Path, target: Path) -> None:
-        self._names[target] = self._names.pop(source)
-        self._disk.change(Change(target, self._names[target], gone=source))
+    def rename(self, result: None, source: Path, target: Path) -> Operation:
+        inode = self._names[target] = self._names.pop(source)
+        return lambda disk: disk.change(Change(target, inode, gone=source))
 
-    def remove(self, result: None, path: Path) -> None:
-        if self._names.pop(path, None) is not None:
-            self._disk.change(Change(path, None))
+    def link(self, result: None, source: Path, target: Path) -> Operation:
+        inode = self._names[target] = self._names[source]
+        return lambda disk: disk.change(Change(target, inode))
 
-    def sync_folder(self, result: None, path: Path) -> None:
-        self._disk.sync_folder(path)
+    def remove(self, result: None, path: Path) -> Operation | None:
+        gone = self._names.pop(path, None) is not None
+        return (lambda disk: disk.change(Change(path, None))) if gone else None
 
-    def mkdir(self, path: Path) -> None:
-        self._disk.change(Change(path, True))
+    def sync_folder(self, result: None, path: Path) -> Operation:
+        return lambda disk: disk.sync_folder(path)
+
+    def make_folder(self, real: Callable[..., None]) -> Callable[..., None]:
+        """Made first, and its parent synced by the real one."""
+
+        def made(path: Path, mode: int = 0o700) -> None:
+            with self._lock:
+                if not path.exists():
+                    self._record(lambda disk: disk.change(Change(path, True)))
+                real(path, mode)
+
+        return made
+
+
+RECORDED = ("open_new", "open_append", "write_all", "sync", "rename", "link", "remove", "sync_folder")
 
 
 @contextmanager
 def recording(root: Path) -> Iterator[Recorder]:
     """Everything durable done below ``root`` inside the ``with`` is recorded."""
     recorder = Recorder(root)
-    names = ("open_new", "open_append", "write_all", "sync", "rename", "remove", "sync_folder")
-    real = {name: getattr(durable, name) for name in names}
-    make_folder = durable.make_folder
-
-    def made(path: Path, mode: int = 0o700) -> None:
-        if not path.exists():
-            recorder.mkdir(path)
-        make_folder(path, mode)
-
-    for name in names:
-        setattr(durable, name, recorder.call(name, real[name]))
-    durable.make_folder = made
     system = {name: getattr(os, name) for name in ("fsync", "fdatasync") if hasattr(os, name)}
+    real = {name: getattr(durable, name) for name in (*RECORDED, "make_folder")}
+    for name in RECORDED:
+        setattr(durable, name, recorder.call(name, real[name]))
+    durable.make_folder = recorder.make_folder(real["make_folder"])
     for name, function in system.items():
         setattr(os, name, recorder.system(function))
     try:
@@ -201,6 +287,5 @@ def recording(root: Path) -> Iterator[Recorder]:
     finally:
         for name, function in system.items():
             setattr(os, name, function)
-        durable.make_folder = make_folder
-        for name in names:
-            setattr(durable, name, real[name])
+        for name, function in real.items():
+            setattr(durable, name, function)

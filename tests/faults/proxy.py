@@ -1,6 +1,7 @@
 """A proxy between a client and a pad server that does to requests what networks do to them.
 
-Which fault meets which request is a function of the seed and the request's number alone. A fault is one of:
+Which fault meets which request is decided by a plan: of the seed and the request's number, or of what is asked. A fault
+is one of:
 
 - ``lost``: the server acts, its answer is thrown away and the connection ends
 - ``refused``: the connection ends before the server hears of the request
@@ -10,6 +11,8 @@ Which fault meets which request is a function of the seed and the request's numb
 - ``late``: the answer waits until one more request was answered, or nobody else is there
 - ``drip``: the answer comes byte by byte
 - ``500``, ``429``, ``503``: said instead of asking the server
+- ``silent``: nothing is said until the client goes away
+- a name in ``Proxy.says``: those bytes, or parts without end, instead of asking the server; then the connection ends
 """
 
 from __future__ import annotations
@@ -21,27 +24,37 @@ import socket
 import struct
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 PASSING = ("lost", "refused", "reset", "cut", "twice", "late", "drip", "500", "429", "503")
 PATIENCE = 20.0  # seconds; never waited for when all is well
 
-Plan = Callable[[int], str | None]  # number of a request, from 1 -> its fault
+
+class Asked(NamedTuple):
+    """A request that has just come."""
+
+    number: int  # from 1
+    method: str
+    path: str
 
 
-def nothing(number: int) -> None:
+Saying = bytes | Callable[[], Iterable[bytes]]  # said instead of an answer; parts may be without end
+Plan = Callable[[Asked], str | None]  # -> the request's fault; one request is asked about at a time
+
+
+def nothing(asked: Asked) -> None:
     """No fault at all."""
 
 
 def seeded(seed: int, share: float, faults: tuple[str, ...] = PASSING) -> Plan:
     """Every request meets a fault with probability ``share``."""
 
-    def plan(number: int) -> str | None:
-        chance = random.Random(f"{seed}/{number}")
+    def plan(asked: Asked) -> str | None:
+        chance = random.Random(f"{seed}/{asked.number}")
         return chance.choice(faults) if chance.random() < share else None
 
     return plan
@@ -49,7 +62,7 @@ def seeded(seed: int, share: float, faults: tuple[str, ...] = PASSING) -> Plan:
 
 def storm(first: int, last: int, fault: str) -> Plan:
     """Requests ``first`` to ``last`` all meet ``fault``."""
-    return lambda number: fault if first <= number <= last else None
+    return lambda asked: fault if first <= asked.number <= last else None
 
 
 @dataclass
@@ -58,6 +71,8 @@ class Proxy:
 
     upstream: str
     plan: Plan = nothing
+    retry_after: str = "0"  # what 429 and 503 ask for
+    says: Mapping[str, Saying] = field(default_factory=dict)  # by fault
     requests: int = 0
     met: Counter[str] = field(default_factory=Counter)  # faults that happened
     methods: Counter[str] = field(default_factory=Counter)
@@ -90,13 +105,13 @@ class Proxy:
             self.met.clear()
             self.methods.clear()
 
-    def begin(self, method: str) -> str | None:
+    def begin(self, method: str, path: str) -> str | None:
         """The fault of the request that has just come."""
         with self._changed:
             self.requests += 1
             self._running += 1
             self.methods[method] += 1
-            fault = self.plan(self.requests)
+            fault = self.plan(Asked(self.requests, method, path))
             if fault:
                 self.met[fault] += 1
             return fault
@@ -113,24 +128,47 @@ class Proxy:
             before = self._answered
             self._changed.wait_for(lambda: self._answered > before or self._running <= 1, PATIENCE)
 
-    def forward(self, method: str, path: str, headers: dict[str, str], body: bytes) -> bytes:
-        """The server's whole answer, as it goes over the wire."""
-        connection = http.client.HTTPConnection(urlsplit(self.upstream).netloc, timeout=PATIENCE)
-        try:
-            connection.request(method, path, body or None, headers)
-            answer = connection.getresponse()
-            data = answer.read()
-        finally:
-            connection.close()
+
+class _Upstream:
+    """A connection to the server, kept for the requests of one client's connection."""
+
+    def __init__(self) -> None:
+        self._connection = http.client.HTTPConnection("nowhere")
+
+    def ask(self, server: str, method: str, path: str, headers: dict[str, str], body: bytes) -> bytes:
+        """The whole answer of the server at this URL, as it goes over the wire."""
+        address = urlsplit(server)
+        if (self._connection.host, self._connection.port) != (address.hostname, address.port):
+            self.close()
+            self._connection = http.client.HTTPConnection(address.netloc, timeout=PATIENCE)
+        self._connection.request(method, path, body or None, headers)
+        answer = self._connection.getresponse()
+        data = answer.read()
         lines = [f"HTTP/1.1 {answer.status} {answer.reason}"]
         lines += [f"{name}: {value}" for name, value in answer.getheaders() if name.lower() not in ("connection", "keep-alive")]
         return "\r\n".join([*lines, "", ""]).encode("latin-1") + data
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def whole(body: bytes, status: str = "200 OK", *headers: str) -> bytes:
+    """An answer for ``says``."""
+    return "\r\n".join([f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", ""]).encode("latin-1") + body
 
 
 class _Handler(BaseHTTPRequestHandler):
     proxy: Proxy
     protocol_version = "HTTP/1.1"
     timeout = PATIENCE
+
+    def setup(self) -> None:
+        super().setup()
+        self._upstream = _Upstream()
+
+    def finish(self) -> None:
+        self._upstream.close()
+        super().finish()
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Nothing."""
@@ -142,7 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def _serve(self) -> None:
-        fault = self.proxy.begin(self.command)
+        fault = self.proxy.begin(self.command, self.path)
         try:
             self._meet(fault)
         finally:
@@ -158,17 +196,21 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.close()
             raise ConnectionResetError
         body = self.rfile.read(length)
-        if fault == "refused":
+        if fault == "silent":
+            self._wait_for_its_end()
+        elif fault == "refused":
             self._hang_up()
         elif fault in ("500", "429", "503"):
             self._say(fault)
+        elif fault is not None and fault in self.proxy.says:
+            self._say_parts(self.proxy.says[fault])
         else:
             self._pass_on(fault, body)
 
     def _pass_on(self, fault: str | None, body: bytes) -> None:
         headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
         for _ in range(2 if fault == "twice" else 1):
-            answer = self.proxy.forward(self.command, self.path, headers, body)
+            answer = self._upstream.ask(self.proxy.upstream, self.command, self.path, headers, body)
         if fault == "late":
             self.proxy.wait_for_another()
         if fault == "lost":
@@ -183,8 +225,21 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(answer)
 
     def _say(self, status: str) -> None:
-        asks = "" if status == "500" else "Retry-After: 0\r\n"
+        asks = "" if status == "500" else f"Retry-After: {self.proxy.retry_after}\r\n"
         self.wfile.write(f"HTTP/1.1 {status} Said by the proxy\r\n{asks}Content-Length: 0\r\n\r\n".encode())
+
+    def _say_parts(self, saying: Saying) -> None:
+        with contextlib.suppress(OSError):
+            for part in (saying,) if isinstance(saying, bytes) else saying():
+                self.wfile.write(part)
+        self._hang_up()
+
+    def _wait_for_its_end(self) -> None:
+        """Say nothing until the client goes away."""
+        with contextlib.suppress(OSError):
+            while self.connection.recv(1 << 16):
+                pass
+        self._hang_up()
 
     def _hang_up(self) -> None:
         self.close_connection = True

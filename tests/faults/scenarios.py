@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
-from anthill_sync import Store
+from anthill_sync import Store, journal
 from anthill_sync.errors import AnthillError
 
 from .points import Crash, Points, installed
@@ -20,6 +21,7 @@ CHUNK = 15 * 1024
 ONE_THREAD = {"reserve_threads": 1, "upload_threads": 1, "download_threads": 1, "backoff_base": 0}
 
 State = dict[str, bytes]
+T = TypeVar("T")
 Act = Callable[[Store], object]
 Interrupt = Callable[[Store, Path], object]
 
@@ -101,11 +103,11 @@ def crash_at(home: Path, act: Act, only: str, number: int) -> None:
         run(home, act)
 
 
-def run(home: Path, act: Act, **settings: object) -> None:
-    """``act`` in a store of its own; its threads have ended when this returns."""
+def run(home: Path, act: Callable[[Store], T], **settings: object) -> T:
+    """What ``act`` returns, in a store of its own; its threads have ended when this returns."""
     store = Store.open(home, settings={**ONE_THREAD, **settings})
     try:
-        act(store)
+        return act(store)
     finally:
         store.close()
         for executor in (store._session.pipeline.reservation._pool, store._session.pipeline.upload._pool):
@@ -166,6 +168,13 @@ SCENARIOS = [
         repeats=True,
     ),
 ]
+
+
+def always_checkpoint(patch: Callable[[Any, str, Any], object]) -> None:
+    """``patch`` (like setattr) the journal so that it ends in a checkpoint after every line, however large the snapshot."""
+    write = vars(journal)["_write_snapshot"]
+    patch(journal, "_write_snapshot", lambda home, index: 0 * write(home, index))
+    patch(journal, "CHECKPOINT_BYTES", 1)
 
 
 def freed(store: Store) -> None:

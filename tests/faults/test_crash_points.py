@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from anthill_sync import Store, durable, journal
+from anthill_sync import Store, durable
 from anthill_sync.errors import AnthillError
 from anthill_sync.index import _APPLY
 
-from .points import Crash, Point, Points, installed
-from .scenarios import PAD, SCENARIOS, Scenario, run
+from .conftest import Begin
+from .points import Crash, Point, Points, every, installed
+from .scenarios import PAD, SCENARIOS, Scenario, always_checkpoint, run
 
 LEFT_OVER = 1  # an image that was adopted is sent once more, without the manifest that nobody published
 SHORT = 32  # points per scenario in the short form, spread evenly
@@ -69,7 +70,7 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prepare:
         run(template, lambda store: [store.put(key, value) for key, value in scenario.start.items()])
         run(template, lambda store: scenario.prepare(store, template))
         if scenario.checkpoints:
-            monkeypatch.setattr(journal, "CHECKPOINT_BYTES", 1)
+            always_checkpoint(monkeypatch.setattr)
         home = copy(template, tmp_path / "whole")
         with installed(Points()) as points:
             run(home, scenario.act, upload_threads=threads, reserve_threads=threads)
@@ -154,21 +155,30 @@ def spread(count: int, wanted: int) -> Iterator[int]:
 @pytest.mark.parametrize("threads", [1, 20])
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_a_crash_leaves_old_or_new_and_the_same_again_finishes(
-    scenario: Scenario, threads: int, prepared: Prepare, tmp_path: Path, long_run: bool, summary_line: list[str]
+    scenario: Scenario, threads: int, prepared: Prepare, tmp_path: Path, campaign: Begin
 ) -> None:
     whole = prepared(scenario, threads)
     sent_before = committed(whole.template)
-    wanted = len(whole.points) if long_run else SHORT if threads == 1 else SHORT // 4
-    hits: Counter[str] = Counter()
-    for at in spread(len(whole.points), wanted):
-        home = copy(whole.template, tmp_path / "home")
-        points = crash(home, scenario, at, threads)
-        hits[str(points.hit)] += 1
-        try:
-            assert_survived(home, scenario, whole, sent_before, threads)
-        except Exception as error:
-            raise AssertionError(f"after a crash at point {at} of {len(whole.points)}, {points.hit}") from error
-    summary_line.append(f"crash points: {scenario.name}, {threads} threads: {sum(hits.values())} of {len(whole.points)}")
+    part = f"{scenario.name}, {threads} thread{'s'[: threads - 1]}, within a process"
+    points = every(whole.points)
+    short = min(len(points), SHORT if threads == 1 else SHORT // 4)
+    with campaign("kill -9", part, short=short, long=len(points)) as run:
+        for at in spread(len(points), run.goal):
+            name, number = points[at - 1]
+            with run.case(name, f"number {number}"):
+                assert_survived(
+                    crashed(scenario, whole, tmp_path / "home", name, number, threads), scenario, whole, sent_before, threads
+                )
+
+
+def crashed(scenario: Scenario, whole: Home, home: Path, name: str, number: int, threads: int) -> Path:
+    """A copy of the home after a crash at the ``number``-th point of this name; several threads may come by fewer of them
+    than the other time, not by none."""
+    for each in (number, 1):
+        points = crash(copy(whole.template, home), scenario, each, threads, name)
+        if points.hit is not None:
+            return home
+    raise AssertionError("the point was not reached")
 
 
 @pytest.mark.parametrize("name", sorted(_APPLY))

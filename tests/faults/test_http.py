@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import random
 import shutil
@@ -24,15 +23,14 @@ from anthill_sync.errors import (
 )
 from anthill_sync.networks.base import Network
 from anthill_sync.networks.http import open_http
+from anthill_sync.networks.retrying import RetryingNetwork
 from anthill_sync.server import PadServer
 from anthill_sync.settings import Settings
-from tests.support import make_image, make_pad, run_threads
+from tests.support import FakeClock, make_image, make_pad, run_threads
 from tests.support.servers import serve
 
+from .http_scenarios import PAD, QUICK, SCENARIOS, Scenario, check, noise, put_update_remove, reserve_and_trim
 from .proxy import PASSING, Proxy, nothing, seeded, storm
-
-PAD = 16 * 1024
-QUICK = {"backoff_base": 0.0, "attempts": 20}  # repeats without waits; a fault in five never fails twenty times
 
 
 @pytest.fixture
@@ -54,71 +52,55 @@ def store(tmp_path: Path, proxy: Proxy) -> Iterator[Store]:
         yield made
 
 
-def values(seed: int, count: int, size: int) -> dict[str, bytes]:
-    chance = random.Random(seed)
-    return {f"key/{n}": chance.randbytes(chance.randrange(size)) for n in range(count)}
-
-
-def check(store: Store, expected: dict[str, bytes]) -> None:
-    """Everything is there, and index and memory map agree."""
-    assert {key: store[key] for key in store} == expected
-    assert store.check("", read_data=True).problems == ()
-
-
-# -- scenarios
-
-
-def put_update_remove(store: Store, seed: int) -> dict[str, bytes]:
-    expected = values(seed, 6, 5 * PAD)
-    for key, data in expected.items():
-        store.put(key, data)
-    expected["key/1"] = expected["key/1"][:PAD] + b"changed" + expected["key/1"][PAD:]
-    store.put("key/1", expected["key/1"])
-    store.rename("key/2", "moved")
-    expected["moved"] = expected.pop("key/2")
-    store.delete("key/3")
-    del expected["key/3"]
-    return expected
-
-
-def streams(store: Store, seed: int) -> dict[str, bytes]:
-    data = random.Random(seed).randbytes(12 * PAD)
-    store.put("stream", io.BytesIO(data))
-    store.put("parts", (data[n : n + 5000] for n in range(0, len(data), 5000)))
-    return {"stream": data, "parts": data}
-
-
-def many_small(store: Store, seed: int) -> dict[str, bytes]:
-    expected = values(seed, 120, 300)
-    store.put_many(expected)
-    for key in list(expected)[:40]:
-        store[key] = expected[key] = expected[key][::-1]
-    return expected
-
-
-def many_threads(store: Store, seed: int) -> dict[str, bytes]:
-    expected = values(seed, 24, 2 * PAD)
-    run_threads([partial(store.put, key, data) for key, data in expected.items()], threads=8)
-    return expected
-
-
-SCENARIOS: list[Callable[[Store, int], dict[str, bytes]]] = [put_update_remove, streams, many_small, many_threads]
-
-
 @pytest.mark.parametrize("run", [1, 2])
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_a_store_comes_through_every_fault_that_passes(
-    store: Store, proxy: Proxy, scenario: Callable[[Store, int], dict[str, bytes]], run: int
-) -> None:
+def test_a_store_comes_through_every_fault_that_passes(store: Store, proxy: Proxy, scenario: Scenario, run: int) -> None:
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")
-    proxy.reset(seeded(seed, 0.2))
+    plan = seeded(seed, 0.2)
+    proxy.reset(lambda asked: "lost" if asked.number == 3 else plan(asked))  # so that none goes without
     expected = scenario(store, seed)
     assert proxy.met.total() > 0
     check(store, expected)
     proxy.reset(nothing)
     with Store.open(store.home) as again:
         check(again, expected)
+
+
+PLACES = (2, 7, 20, 40, 76)  # of a put of 40 chunks, which takes about 85 requests
+
+
+@pytest.mark.parametrize("way", ["resume", "put again", "abandon"])
+@pytest.mark.parametrize("place", PLACES)
+def test_a_put_that_was_cut_off_anywhere_is_finished_or_given_up(
+    store: Store, proxy: Proxy, tmp_path: Path, place: int, way: str
+) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(noise(place, 40 * (PAD - 1024)))
+    store.put("k", b"old")
+    proxy.reset(storm(place, 10**6, "refused"))
+    with pytest.raises(PutFailed) as caught:
+        store.put("k", source)
+    assert caught.value.exit_code == 75
+    proxy.reset(nothing)
+    assert store["k"] == b"old"
+    seed = random.SystemRandom().randrange(10**6)
+    print(f"seed {seed}")
+    proxy.reset(seeded(seed, 0.2))
+    finish(store, source, way)
+    check(store, {"k": b"old" if way == "abandon" else source.read_bytes()})
+
+
+def finish(store: Store, source: Path, way: str) -> None:
+    """End the interrupted put; what is stored already is not sent again. One that never sent an image left nothing."""
+    pending = store.pending()
+    if way == "abandon":
+        assert store.abandon() == [each.key for each in pending]
+        return
+    entry = store.resume().entries[0] if way == "resume" and pending else store.put("k", source)
+    assert entry.transfer is not None
+    assert entry.transfer.pads_written <= 40 + 1 - sum(each.done for each in pending)
+    assert store.pending() == []
 
 
 @pytest.mark.parametrize("fault", PASSING)
@@ -170,9 +152,24 @@ def test_a_storm_of_refusals_costs_at_most_three_times_the_requests(store: Store
     check(store, {"calm": data, "storm": again})
 
 
+@pytest.mark.parametrize("status", ["429", "503"])
+def test_what_the_server_asks_for_is_waited_for_and_slows_all_threads_down(proxy: Proxy, status: str) -> None:
+    """Eight threads at once are refused: each waits the seconds it was told, and fewer than eight go on together."""
+    clock, settings = FakeClock(), Settings(reserve_threads=2, upload_threads=4, download_threads=2)
+    inner = open_http(proxy.url, settings=settings, facts={})
+    network = RetryingNetwork(inner, settings, sleep=clock.sleep, clock=clock, jitter=lambda upper: 0.0)
+    proxy.retry_after = "7"
+    proxy.reset(storm(1, 8, status))
+    run_threads([partial(network.write, make_pad(n), make_image(b"x")) for n in range(8)], threads=8)
+    assert clock.slept == [7.0] * proxy.met[status]
+    assert proxy.met[status] == 8
+    assert network._policy.gate.limit < 8
+    network.close()
+
+
 def test_a_server_that_never_recovers_ends_the_put_and_it_resumes(store: Store, proxy: Proxy) -> None:
     data = os.urandom(40 * PAD)
-    proxy.reset(lambda number: "503" if number > 50 else None)
+    proxy.reset(storm(51, 10**6, "503"))
     with pytest.raises(PutFailed) as caught:
         store.put("k", data)
     assert (caught.value.exit_code, caught.value.context["resume"]) == (75, True)
@@ -211,6 +208,21 @@ def _two_stores(server: PadServer, tmp_path: Path) -> None:
     run_threads([partial(check, stores[n], {"k": data[n]}) for n in (0, 1)], threads=2)
     for each in stores:
         each.close()
+
+
+def test_two_stores_of_one_key_share_a_server_in_slots_of_their_own(store: Store, proxy: Proxy, tmp_path: Path) -> None:
+    settings = {**QUICK, "reserve_threads": 4, "upload_threads": 4, "download_threads": 4}
+    with Store.create(
+        tmp_path / "second", network=proxy.url, key_file=store.key_path, slot=1, pad_size=PAD, settings=settings
+    ) as second:
+        seed = random.SystemRandom().randrange(10**6)
+        print(f"seed {seed}")
+        proxy.reset(seeded(seed, 0.2))
+        work = [partial(put_update_remove, store, seed), partial(reserve_and_trim, second, seed + 1)]
+        expected = run_threads(work, threads=2)
+        assert proxy.met.total() > 0
+        check(store, expected[0])
+        check(second, expected[1])
 
 
 def test_a_key_with_data_on_the_server_makes_no_second_store(store: Store, proxy: Proxy, tmp_path: Path) -> None:

@@ -2,232 +2,122 @@
 
 from __future__ import annotations
 
-import json
-import os
-import random
+import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from anthill_sync import Store
+from .conftest import Begin
+from .kills import JOBS, Bench, Job, Killer, killing
+from .points import selection
 
-from .points import Point
-from .scenarios import LARGE, NEW, OLD, OTHER, PAD, SMALL, State, noise
-
-SHORT, LONG = 240, 2000  # kills
+SHORT, LONG = 30, 250  # kills of each command, where it has so many points
 ROOT = Path(__file__).parents[2]
-TREE = {f"tree/{number:02}": noise(f"tree {number}", 200 + 90 * number) for number in range(30)}
-KINDS = (
-    "write_all journal",
-    "sync journal",
-    "rename journal",
-    "write_all json",
-    "rename json",
-    "write_all pad.tmp",
-    "sync pad.tmp",
-    "rename pad",
-    "sync_folder folder",
-    "write_at lock",
-    "network.reserve",
-    "network.write",
-    "network.confirm",
-)
+SYSTEM_CALLS = ("openat", "write", "fsync", "fdatasync", "rename", "renameat", "renameat2", "unlink")
 
 
-@dataclass
-class Job:
-    """One command: ``before`` is what the store holds first, ``after`` what it holds at the end."""
-
-    name: str
-    argv: list[str]  # "@x" is the file x beside the home
-    before: State
-    after: State
-    again: tuple[int, ...] = (0,)  # exit codes of the same command when it may have been done already
-    apart: bool = False
-    checkpoints: bool = False
-    prepare: tuple[list[str], int] | None = None  # a command, and the point at which it is killed
-    points: list[str] = field(default_factory=list)
-    hits: Counter[str] = field(default_factory=Counter)
-
-    def assert_allowed(self, found: State) -> None:
-        if self.apart:
-            for key in {*found, *self.before, *self.after}:
-                assert found.get(key) in (self.before.get(key), self.after.get(key)), f"{key} is neither old nor new"
-        else:
-            assert found in (self.before, self.after), f"a state that never was: {sorted(found)}"
+@pytest.fixture(scope="module")
+def killer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killer]:
+    with killing(tmp_path_factory.mktemp("killer")) as server:
+        yield server
 
 
-def jobs() -> list[Job]:
-    """The commands of the campaign."""
-    with_old = {**OTHER, "k": OLD, "l": SMALL}
-    moved = {**OTHER, "m": OLD, "l": SMALL}
-    return [
-        Job("put", ["put", "k", "@large"], OTHER, {**OTHER, "k": LARGE}),
-        Job("overwrite", ["put", "k", "@new"], with_old, {**with_old, "k": NEW}),
-        Job("put -r", ["put", "tree", "@tree", "-r"], OTHER, {**OTHER, **TREE}, apart=True),
-        Job("rm", ["rm", "k", "l"], with_old, OTHER, again=(0, 66)),
-        Job("mv", ["mv", "k", "m"], with_old, moved, again=(0, 66)),
-        Job("mv --force", ["mv", "k", "l", "--force"], with_old, {**OTHER, "l": OLD}, again=(0, 66)),
-        Job("resume", ["resume"], OTHER, {**OTHER, "k": LARGE}, prepare=(["put", "k", "@large"], 120)),
-        Job("put again", ["put", "k", "@large"], OTHER, {**OTHER, "k": LARGE}, prepare=(["put", "k", "@large"], 140)),
-        Job("checkpoint", ["put", "l", "@new"], with_old, {**with_old, "l": NEW}, checkpoints=True),
-    ]
+def job_named(name: str) -> Job:
+    return next(job for job in JOBS if job.name == name)
 
 
-class Killer:
-    """The server of ``killer.py``."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._errors = (folder / "killer.err").open("wb")
-        command = [sys.executable, str(Path(__file__).with_name("killer.py"))]
-        environment = {**os.environ, "ANTHILL_BACKOFF_BASE": "0"}
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._errors, text=True, env=environment)
-
-    def run(self, home: Path, argv: list[str], at: int, checkpoints: bool = False, only: str = "") -> dict[str, Any]:
-        """One command in a process of its own, killed at point ``at`` (of those that are ``only``)."""
-        words = [str(self._folder / word[1:]) if word.startswith("@") else word for word in argv]
-        job = {"argv": ["--home", str(home), *words], "at": at, "only": only, "checkpoints": checkpoints}
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(job) + "\n")
-        self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return answer
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(10)
-        self._errors.close()
-
-
-@pytest.fixture
-def killer(tmp_path: Path) -> Iterator[Killer]:
-    (tmp_path / "large").write_bytes(LARGE)
-    (tmp_path / "new").write_bytes(NEW)
-    for key, value in TREE.items():
-        path = tmp_path / key
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(value)
-    server = Killer(tmp_path)
-    yield server
-    server.close()
-
-
-def make_template(job: Job, killer: Killer, home: Path) -> Path:
-    with Store.create(home, pad_size=PAD) as store:
-        for key, value in job.before.items():
-            store.put(key, value)
-    if job.prepare is not None:
-        argv, at = job.prepare
-        answer = killer.run(home, argv, at)
-        assert os.WIFSIGNALED(answer["status"]), "the put that was to be interrupted went through"
-    return home
-
-
-def copied(template: Path, home: Path) -> Path:
-    shutil.rmtree(home, ignore_errors=True)
-    shutil.copytree(template, home)
-    return home
-
-
-def content(home: Path) -> State:
-    """All values, after everything has been proved."""
-    with Store.open(home) as store:
-        assert not store.check(read_data=True).problems
-        return {key: store[key] for key in store}
-
-
-def kill_once(job: Job, killer: Killer, home: Path, at: int, only: str = "") -> None:
-    """Kill at point ``at``; then old or new, and the same command again finishes."""
-    answer = killer.run(home, job.argv, at, job.checkpoints, only)
-    if answer["hit"]:
-        assert os.WIFSIGNALED(answer["status"])
-        assert os.WTERMSIG(answer["status"]) == signal.SIGKILL
-        job.hits[answer["hit"]] += 1
-    else:
-        assert os.waitstatus_to_exitcode(answer["status"]) == 0, "not killed, and failed"
-    job.assert_allowed(content(home))
-    again = os.waitstatus_to_exitcode(killer.run(home, job.argv, 0)["status"])
-    assert again in job.again, f"the same command again ended with {again}"
-    assert content(home) == job.after
-
-
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
 def test_kill_9_leaves_old_or_new_and_the_same_command_finishes(
-    killer: Killer, tmp_path: Path, long_run: bool, summary_line: list[str]
+    job: Job, killer: Killer, tmp_path: Path, campaign: Begin
 ) -> None:
-    campaign = jobs()
-    templates = [make_template(job, killer, tmp_path / f"template-{number}") for number, job in enumerate(campaign)]
-    for job, template in zip(campaign, templates, strict=True):
-        whole = killer.run(copied(template, tmp_path / "home"), job.argv, 0, job.checkpoints)
-        assert os.waitstatus_to_exitcode(whole["status"]) == 0
-        job.points = whole["points"]
-        assert content(tmp_path / "home") == job.after
-    for job, at, only in plan(campaign, LONG if long_run else SHORT):
-        template = templates[campaign.index(job)]
-        try:
-            kill_once(job, killer, copied(template, tmp_path / "home"), at, only)
-        except Exception as error:
-            raise AssertionError(f"{job.name}, killed at point {at} {only} of {len(job.points)}") from error
-    report(campaign, tmp_path, summary_line)
+    """At every kind of point that the command comes by: before and after each kind of file operation and network call, and
+    before, within and after each kind of journal record."""
+    bench = Bench(job, killer, tmp_path)
+    most = sum(len(point.names) for point in bench.whole.points)
+    with campaign("kill -9", job.name, short=SHORT, long=min(LONG, most)) as run:
+        for name, number in selection(bench.whole.points, run.goal, run.random("points")):
+            with run.case(name, f"number {number}"):
+                kill_at(bench, name, number)
+                bench.assert_survived()
 
 
-def plan(campaign: list[Job], wanted: int) -> Iterator[tuple[Job, int, str]]:
-    """(command, number of the point, of which kind): every kind once, then all commands evenly."""
-    kinds = [f"{kind}|{phase}" for kind in KINDS for phase in ("before", "after")]
-    for kind in kinds:
-        job = next(job for job in campaign if any(point_is(point, kind) for point in job.points))
-        yield job, 1, kind
-    each = (wanted - len(kinds)) // len(campaign) + 1
-    for job in campaign:
-        yield from ((job, 1 + number * len(job.points) // each, "") for number in range(each))
+def kill_at(bench: Bench, name: str, number: int) -> None:
+    """Kill at the ``number``-th point of this name; threads may come by fewer of them than the other time, not by none."""
+    for each in (number, 1):
+        ended = bench.kill(each, name)
+        if ended.hit is not None:
+            assert ended.killed
+            assert ended.hit.is_a(name)
+            return
+        assert ended.code == 0, f"not killed, and failed: {ended.code}"
+    raise AssertionError("the point was not reached")
 
 
-def point_is(point: str, wanted: str) -> bool:
-    kind, _, phase = point.partition("|")
-    return Point(kind, phase).is_a(wanted)
+def test_kill_9_by_strace_leaves_old_or_new_and_the_same_command_finishes(
+    killer: Killer, tmp_path: Path, campaign: Begin
+) -> None:
+    """Without any hook in the program: strace kills it at the N-th call of the operating system."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    names = ("put", "overwrite", "rm", "mv", "checkpoint")
+    benches = [Bench(job_named(name), killer, make(tmp_path / name)) for name in names]
+    calls = {bench.job.name: system_calls(bench, tmp_path / "log") for bench in benches}
+    assert not set(SYSTEM_CALLS[:4]) - {call for counts in calls.values() for call in counts}
+    with campaign("kill -9", "by strace, without hooks", short=25, long=250) as run:
+        for turn in range(run.goal):
+            bench, chance = benches[turn % len(benches)], run.random("strace", turn)
+            counts = calls[bench.job.name]
+            call = sorted(counts)[turn // len(benches) % len(counts)]
+            number = chance.randint(1, counts[call])
+            with run.case(f"{call} in strace", f"{number} of {bench.job.name}"):
+                kill_by_strace(bench, call, number)
+                bench.assert_survived()
 
 
-def report(campaign: list[Job], tmp_path: Path, summary_line: list[str]) -> None:
-    """How often each kind of point was hit; every kind must have been."""
-    hits: Counter[str] = Counter()
-    for job in campaign:
-        hits.update(job.hits)
-    lines = [f"{count:5}  {kind}" for kind, count in sorted(hits.items())]
-    (tmp_path / "kill9-report.txt").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
-    missed = [kind for kind in KINDS if not any(point_is(hit, kind) for hit in hits)]
-    assert not missed, f"no kill at {missed}"
-    total = sum(hits.values())
-    assert total >= SHORT * 9 // 10
-    summary_line.append(f"kill -9: {total} kills of {len(campaign)} commands at {len(hits)} kinds of points; nothing lost")
+def kill_by_strace(bench: Bench, call: str, number: int) -> None:
+    """Kill when any thread comes to its ``number``-th such call; this time none may come to so many."""
+    for each in (number, 1):
+        inject = f"inject={call}:signal=KILL:when={each}"
+        if bench.kill(strace=["-o", "/dev/null", "-e", f"trace={call}", "-e", inject]).killed:
+            return
+    raise AssertionError("not killed")
 
 
-def test_kill_9_at_a_random_moment_of_a_real_process(tmp_path: Path, long_run: bool, killer: Killer) -> None:
+def make(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def system_calls(bench: Bench, log: Path) -> dict[str, int]:
+    """How often one thread makes each of the calls; strace counts for each thread."""
+    ended = bench.kill(strace=["-o", str(log), "-e", "trace=" + ",".join(f"?{call}" for call in SYSTEM_CALLS)])
+    if ended.refused:
+        pytest.skip(f"strace may not look at a process here: {ended.refused}")
+    assert ended.code == 0
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for thread, call in re.findall(r"^(\d+) +(\w+)\(", log.read_text("utf-8", "replace"), re.MULTILINE):
+        counts[call][thread] += 1
+    return {call: max(by_thread.values()) for call, by_thread in counts.items()}
+
+
+def test_kill_9_at_a_random_moment_of_a_real_process(killer: Killer, tmp_path: Path, campaign: Begin) -> None:
     """The program as it is started every day, killed when the clock says so, not where we look."""
-    seed = random.SystemRandom().getrandbits(32)
-    print(f"seed {seed}")
-    chance = random.Random(seed)
-    job = Job("put -r", ["put", "tree", "@tree", "-r"], OTHER, {**OTHER, **TREE}, apart=True)
-    template = make_template(job, killer, tmp_path / "template")
-    for _ in range(40 if long_run else 6):
-        home = copied(template, tmp_path / "home")
-        command = [sys.executable, "-m", "anthill_sync", "--home", str(home), "put", "tree", str(tmp_path / "tree"), "-r"]
-        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL)
-        time.sleep(chance.uniform(0.1, 0.6))
-        process.kill()
-        process.wait(20)
-        job.assert_allowed(content(home))
-        assert os.waitstatus_to_exitcode(killer.run(home, job.argv, 0)["status"]) == 0
-        assert content(home) == job.after
+    job = job_named("put -r")
+    bench = Bench(job, killer, tmp_path)
+    with campaign("kill -9", "at random moments", short=6, long=60) as run:
+        for turn in range(run.goal):
+            with run.case("at a random moment"):
+                home = bench.fresh()
+                words = ["put", "tree", str(killer.folder / "tree"), "-r"]
+                command = [sys.executable, "-m", "anthill_sync", "--home", str(home), *words]
+                process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL)
+                time.sleep(run.random(turn).uniform(0.1, 0.6))
+                process.kill()
+                process.wait(20)
+                bench.assert_survived()

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -15,36 +14,17 @@ from typing import NoReturn
 import pytest
 
 from anthill_sync import Store
-from anthill_sync.errors import AnthillError, StoreLocked, ValueChanged
+from anthill_sync.errors import AnthillError, StoreLocked
 from tests.store_tools import StoreRig
 from tests.support import PATIENCE
 
 from .points import Point, Points, installed
+from .racing import exit_code, forked
 from .scenarios import LARGE, NEW, OLD, ONE_THREAD, PAD, SMALL, crash_at, noise, run, stream
 from .test_crash_points import content
 from .test_weak_spots import in_thread
 
 ROOT = Path(__file__).parents[2]
-
-
-def forked(action: Callable[[], object]) -> int:
-    """Start ``action`` in a process of its own; its pid. It ends with 0 when the action returns."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            signal.alarm(2 * int(PATIENCE))
-            action()
-            code = 0
-        except BaseException:  # noqa: BLE001 - told to the test's own thread
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    return pid
-
-
-def exit_code(pid: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 # -- the lock
@@ -96,51 +76,6 @@ def test_a_second_process_that_waits_comes_next_and_sees_what_the_first_did(rig:
     put.result(PATIENCE)
     assert exit_code(pid) == 0
     assert content(rig.home) == {"k": LARGE, "l": SMALL, "seen": b"yes"}
-
-
-def test_many_processes_put_and_remove_and_nothing_is_damaged(home: Path) -> None:
-    def work(number: int) -> Callable[[], None]:
-        def puts() -> None:
-            with Store.open(home, lock_wait=PATIENCE) as store:
-                for round_number in range(4):
-                    store.put(f"{number}/{round_number}", noise(f"{number} {round_number}", 400 + 3000 * number))
-                store.delete(f"{number}/0")
-                store.put(f"{number}/1", SMALL)
-
-        return puts
-
-    pids = [forked(work(number)) for number in range(6)]
-    assert [exit_code(pid) for pid in pids] == [0] * 6
-    expected = {"k": OLD, **{f"{number}/1": SMALL for number in range(6)}}
-    for number in range(6):
-        expected.update({f"{number}/{part}": noise(f"{number} {part}", 400 + 3000 * number) for part in (2, 3)})
-    assert content(home) == expected
-
-
-def test_readers_beside_a_writer_see_old_or_new(home: Path) -> None:
-    stop, go = os.pipe()
-
-    def read() -> None:
-        os.close(go)
-        os.set_blocking(stop, False)
-        with Store.open(home, read_only=True) as store:
-            for _ in range(100000):
-                try:
-                    assert store["k"] in (OLD, NEW)
-                except ValueChanged:
-                    continue
-                try:
-                    if os.read(stop, 1) == b"":
-                        return
-                except BlockingIOError:
-                    continue
-
-    readers = [forked(read) for _ in range(2)]
-    with Store.open(home) as store:
-        for number in range(25):
-            store.put("k", NEW if number % 2 else OLD)
-    os.close(go)
-    assert [exit_code(pid) for pid in readers] == [0, 0]
 
 
 # -- copied homes

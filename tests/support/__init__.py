@@ -11,6 +11,7 @@ from .networks import (
     TestPad,
     make_image,
     make_pad,
+    make_pad_image,
     run_threads,
 )
 from .retries import Heard, Rig, busy
@@ -29,6 +30,7 @@ __all__ = [
     "fail_durable",
     "make_image",
     "make_pad",
+    "make_pad_image",
     "record_durable",
     "run_threads",
 ]

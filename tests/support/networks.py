@@ -14,6 +14,7 @@ from typing import TypeVar
 from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from anthill_sync.image import Header
 from anthill_sync.networks.base import Buffer, Image, Network, Pad, Properties
 
 PATIENCE = 20.0  # seconds after which a test that hangs fails instead; nothing waits this long when all is well
@@ -48,6 +49,11 @@ def make_pad(number: int) -> TestPad:
 def make_image(data: Buffer, counter: int = 1) -> Image:
     """An image with its true digest."""
     return Image(data, counter, blake3(data).digest(length=16))
+
+
+def make_pad_image(counter: int, contents: bytes) -> Image:
+    """An image with the header of a pad, and ``contents`` behind it."""
+    return make_image(Header(counter, len(contents), 0).pack() + contents, counter)
 
 
 # -- threads and time

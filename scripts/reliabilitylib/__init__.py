@@ -1,0 +1,1 @@
+"""From the figures of the fault campaigns to ``docs/reliability.rst``; started by ``scripts/reliability``."""
