@@ -12,7 +12,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from . import cli_completion, cli_data, cli_keys, cli_recovery, cli_serve, cli_settings
+from . import cli_checks, cli_completion, cli_data, cli_keys, cli_recovery, cli_serve, cli_settings
 from .cli_ages import recent
 from .cli_guard import CLOSED_OUTPUT, exit_code, guarded
 from .cli_options import KeyName, key_text
@@ -20,10 +20,8 @@ from .cli_output import discard_rest, fill_standard_descriptors, is_terminal
 from .cli_pictures import draw, write_svg
 from .cli_signals import Signals, die
 from .console import Console, command, root_options
-from .errors import Damaged, InvalidArgument, KeyNotFound, PartialFailure
+from .errors import InvalidArgument, KeyNotFound, PartialFailure
 from .render import (
-    check_fields,
-    check_listing,
     entry_fields,
     in_columns,
     listing,
@@ -37,7 +35,7 @@ from .render import (
     usage_listing,
 )
 from .settings import parse_duration
-from .summaries import CheckReport, Pending
+from .summaries import Pending
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__)
 
@@ -228,43 +226,7 @@ def trim(console: Console) -> None:
         console.note(f"emptied {plural(emptied, 'pad')}")
 
 
-@command(app, "json", "run")
-def check(
-    console: Console,
-    prefix: Prefix = "",
-    read_data: Annotated[bool, typer.Option("--read-data", help="Read and open every block.")] = False,
-    sample: Annotated[str | None, typer.Option("--sample", metavar="PERCENT", help="Only a random share of them.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="The same share as another time.")] = None,
-) -> None:
-    """Prove the index and the memory map, and that the data can be read."""
-    share = None if sample is None else _percent(sample)
-    with console.store(read_only=True) as store:
-        report = store.check(prefix, read_data=read_data or share is not None, sample=share, seed=seed)
-    if console.as_json:
-        console.answer(check_fields(report))
-    else:
-        console.out(check_listing(report))
-    _judge(console, report)
-
-
-def _judge(console: Console, report: CheckReport) -> None:
-    seed = "" if report.seed is None else f", seed {report.seed}"
-    summary = f"{plural(len(report.problems), 'problem')}, {plural(report.blocks_read, 'block')} read{seed}"
-    if report.problems:
-        raise Damaged(summary)
-    console.note(summary)
-
-
-def _percent(text: str) -> float:
-    try:
-        value = float(text.removesuffix("%"))
-    except ValueError:
-        value = -1.0
-    if not 0 < value <= 100:
-        raise InvalidArgument(f"not a percentage above 0 and up to 100: {text!r}")
-    return value
-
-
+cli_checks.register(app)
 cli_recovery.register(app)
 cli_keys.register(app)
 cli_serve.register(app)

@@ -120,7 +120,15 @@ def usage_fields(usage: Usage) -> dict[str, Any]:
 def check_fields(report: CheckReport) -> dict[str, Any]:
     """``check --json``."""
     problems = [{"kind": p.kind, "pad": p.pad, "key": p.key, "detail": p.detail} for p in report.problems]
-    return {"problems": problems, "blocks_read": report.blocks_read, "seed": report.seed}
+    since = None if report.since is None else timestamp(report.since)
+    return {
+        "problems": problems,
+        "blocks_read": report.blocks_read,
+        "bytes_read": report.bytes_read,
+        "seed": report.seed,
+        "complete": report.complete,
+        "since": since,
+    }
 
 
 def recovery_fields(report: RecoveryReport) -> dict[str, Any]:

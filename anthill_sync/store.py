@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, TypeVar, overload
 
-from . import checking, creating, putting, recovery_home, removing, repairing
+from . import checking, checking_rounds, creating, putting, recovery_home, removing, repairing
 from .config import default_home as _default_home
 from .config import read_config
 from .entries import check_key, check_prefix, detail_of, entry_of, pending_of, under, value_of
@@ -283,12 +283,23 @@ class Store(MutableMapping[str, bytes]):
         return Usage(pads, size, keys, config.network, config.slot, config.facts, fill, ranges)
 
     def check(
-        self, prefix: str = "", *, read_data: bool = False, sample: float | None = None, seed: int | None = None
+        self,
+        prefix: str = "",
+        *,
+        read_data: bool = False,
+        sample: float | None = None,
+        seed: int | None = None,
+        max_seconds: float | None = None,
     ) -> CheckReport:
         """Prove the index and the memory map; with ``read_data`` read and open every block below ``prefix``, with
-        ``sample`` that random percentage of them."""
+        ``sample`` that random percentage of them. With ``max_seconds`` as many blocks as that time allows, from where the
+        last such check stopped, which is remembered in the home."""
         if sample is not None and not 0 <= sample <= 100:
             raise InvalidArgument(f"sample {sample} is not between 0 and 100 percent")
+        if max_seconds is not None:
+            if sample is not None or not read_data or max_seconds < 0:
+                raise InvalidArgument("a time limit goes with reading all data, not with a sample")
+            return checking_rounds.check_some(self._session, check_prefix(prefix), max_seconds)
         return checking.check(self._session, check_prefix(prefix), read_data=read_data, sample=sample, seed=seed)
 
     def repair(self, *, on_problem: Callable[[Problem], object] | None = None) -> RecoveryReport:

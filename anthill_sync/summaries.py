@@ -153,3 +153,7 @@ class CheckReport:
     problems: tuple[Problem, ...]
     blocks_read: int
     seed: int | None = None  # of the random sample
+    bytes_read: int = 0  # plaintext bytes of those blocks
+    complete: bool = True  # False: the time was over before the round was
+    since: datetime | None = None  # with a time limit: when the round began that this check belongs to
+    cursor_kept: bool = True  # False: the home cannot be written, and the next check begins where this one did
