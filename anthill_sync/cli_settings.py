@@ -45,8 +45,10 @@ def init(
         raise ConfigurationError("a memory: network ends with this command; it is for Python programs only")
     chosen = dict(assignment(text) for text in assignments or [])
     size = None if pad_size is None else parse_size(pad_size)
-    passphrase = console.passphrase(resolve(chosen))
+    from .config import KEY_NAME
     from .store import Store
+
+    passphrase = console.passphrase(resolve(chosen), key_file or console.home_path() / KEY_NAME)
 
     with Store.create(
         console.home_path(),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .cli_tools import Shell, call, make_shell
+from .cli_tools import Shell, call, make_shell, secret_file
 
 KIB = 1024
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
@@ -155,8 +155,8 @@ def test_a_log_file_that_cannot_be_written_is_an_error(shell: Shell, tmp_path: P
 def test_a_wrapped_key_opens_with_the_file_the_setting_and_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "pass").write_text("correct horse\nsecond line\n")
-    (tmp_path / "wrong").write_text("battery staple\n")
+    secret_file(tmp_path / "pass", "correct horse\nsecond line\n")
+    secret_file(tmp_path / "wrong", "battery staple\n")
     shell = make_shell(tmp_path / "home", "--passphrase-file", tmp_path / "pass")
     assert shell("ls").code == 78
     assert shell("ls", "--passphrase-file", tmp_path / "wrong").code == 77
