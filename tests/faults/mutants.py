@@ -110,6 +110,7 @@ CONTRACT = ["tests/test_network_contract.py"]
 # By beginning of "module: name"; the longest match counts. Several words: files, then -k and its expression.
 WATCHERS: dict[str, list[str]] = {
     "cli_data": ["tests/test_cli.py"],
+    "cli_pictures": ["tests/test_pictures.py"],
     "committer": ["tests/test_pads.py", "tests/faults/test_races.py"],
     "composing: len(batch": ["tests/test_composing.py"],
     "composing: upload": ["tests/test_store_sources.py"],
