@@ -111,7 +111,7 @@ CONTRACT = ["tests/test_network_contract.py"]
 WATCHERS: dict[str, list[str]] = {
     "cli_data": ["tests/test_cli.py"],
     "cli_pictures": ["tests/test_pictures.py"],
-    "committer": ["tests/test_pads.py", "tests/faults/test_races.py"],
+    "committer": ["tests/faults/test_swaps.py"],
     "composing: len(batch": ["tests/test_composing.py"],
     "composing: upload": ["tests/test_store_sources.py"],
     "config": ["tests/test_config.py", "tests/test_cli_state.py"],
