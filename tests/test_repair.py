@@ -115,9 +115,15 @@ def test_a_value_whose_block_is_lost_is_told_before_it_is_dropped(rig: StoreRig)
     lost = place(rig, "a")
     flip(rig.pad_file(lost.pad), lost.offset + 100)
     rig.reopen()
-    told: list[tuple[str, str | None, list[str]]] = []
-    report = rig.store.repair(on_problem=lambda p: told.append((p.kind, p.key, list(rig.session.journal.index.values))))
-    assert [(kind, key) for kind, key, _ in told] == [("block", "a"), ("lost", "a")]
+    told: list[tuple[str, str | None]] = []
+    before = files(rig.home)
+
+    def hear(problem: Problem) -> None:
+        told.append((problem.kind, problem.key))
+        assert files(rig.home) == before
+
+    report = rig.store.repair(on_problem=hear)
+    assert told == [("block", "a"), ("lost", "a")]
     assert report.lost == ("a",)
     assert [Path(path).name for path in report.kept] == [f"{name}.kept-1" for name in FILES]
     rig.assert_sound(b=b"2")
