@@ -20,11 +20,11 @@ from .planning import Planner
 from .rewriting import Rewriter
 from .settings import CHUNK_MARGIN, Settings
 from .sources import Source
-from .summaries import ByteSummary, PadSummary
+from .summaries import ByteSummary, ExtentRange, PadSummary
 from .supply import PadSupply
 from .takeover import map_of, resolve, run_record
 from .uploads import Upload
-from .usage import summarise
+from .usage import extent_ranges, summarise
 from .writing import Work, Writer
 
 
@@ -137,6 +137,13 @@ class MemoryAllocator:
         with self.lock:
             stored = sum(value.size for value in list(self._journal.index.values.values()))
             return summarise(self.supply.map, stored)
+
+    def extent_ranges(self) -> tuple[ExtentRange, ...]:
+        """What every byte of every pad is used for, in order."""
+        with self.lock:
+            pending = list(self._journal.index.pending_uploads.values())
+            extents = [block.extent for each in pending for _, block in each.blocks.blocks()]
+            return extent_ranges(self.supply.map, extents)
 
     def check(self, *, compare: bool = True) -> Iterator[tuple[int | None, str]]:
         """Prove that every byte of every pad is free or owned exactly once, and (``compare``, when nothing is on its

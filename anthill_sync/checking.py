@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
-from itertools import zip_longest
+from collections.abc import Callable, Iterable, Iterator
+from itertools import takewhile, zip_longest
 
 from .entries import under
 from .errors import AnthillError, Damaged, IndexDamaged, PadNotFound
@@ -14,7 +14,7 @@ from .lines import snapshot_lines
 from .memory_map import Kind, MemoryMap
 from .pads import UNKNOWN_DIGEST
 from .recovery_scan import Found, look
-from .sealing import image_digest
+from .sealing import OVERHEAD, image_digest
 from .session import Session
 from .summaries import CheckReport, Problem
 from .takeover import holds_all_live, map_of
@@ -31,19 +31,19 @@ def check(session: Session, prefix: str, *, read_data: bool, sample: float | Non
     chosen = seed if seed is not None else random.SystemRandom().getrandbits(32)
     shown = None if sample is None else chosen
     try:
-        problems, index = list(_local(session)), session.index()
+        problems, index = list(local_problems(session)), session.index()
     except IndexDamaged as error:
         return CheckReport((Problem("index", str(error)),), 0, shown)
-    jobs = _sampled(_jobs(index, prefix), sample, random.Random(chosen))
-    count, found = _read(session, jobs) if read_data or sample is not None else (0, [])
+    jobs = _sampled(jobs_below(index, prefix), sample, random.Random(chosen))
+    count, size, found = read_blocks(session, jobs) if read_data or sample is not None else (0, 0, [])
     pads = list(pad_problems(session)) if read_data and sample is None and not prefix else []
-    return CheckReport((*problems, *found, *pads), count, shown)
+    return CheckReport((*problems, *found, *pads), count, shown, size)
 
 
 # -- this machine
 
 
-def _local(session: Session) -> Iterator[Problem]:
+def local_problems(session: Session) -> Iterator[Problem]:
     """The map against itself and the index; the index in memory against the files as they are now."""
     with session.questioning() as quiet:
         yield from [Problem("map", detail, pad=pad) for pad, detail in session.allocator.check(compare=quiet)]
@@ -71,9 +71,10 @@ def _agrees_with_files(session: Session) -> bool:
 # -- blocks
 
 
-def _jobs(index: MasterIndex, prefix: str) -> Iterator[Job]:
+def jobs_below(index: MasterIndex, prefix: str, first: str = "") -> Iterator[Job]:
+    """Every block of the values at or below ``prefix``, in the order of their keys, from the key ``first`` on."""
     for key, value in sorted(index.values.items()):
-        if under(prefix, key):
+        if key >= first and under(prefix, key):
             yield from ((key, chunk, block) for chunk, block in enumerate(value.blocks()))
 
 
@@ -95,13 +96,17 @@ def open_blocks(session: Session, jobs: Iterable[Job]) -> Iterator[tuple[Job, An
     return session.pipeline.ahead(jobs, attempt)
 
 
-def _read(session: Session, jobs: Iterator[Job]) -> tuple[int, list[Problem]]:
-    count, problems = 0, []
+def read_blocks(
+    session: Session, jobs: Iterator[Job], proved: Callable[[Job], object] = lambda job: None
+) -> tuple[int, int, list[Problem]]:
+    """Read and open them all: how many, how many plaintext bytes, and what is wrong. ``proved`` hears of each, in order."""
+    count, size, problems = 0, 0, []
     for job, error in open_blocks(session, jobs):
-        count += 1
+        count, size = count + 1, size + job[2].length - OVERHEAD
         if error is not None and _is_current(session, job):
             problems.append(Problem("block", f"chunk {job[1]}: {error}", pad=job[2].pad, key=job[0]))
-    return count, problems
+        proved(job)
+    return count, size, problems
 
 
 def _is_current(session: Session, job: Job) -> bool:
@@ -114,14 +119,16 @@ def _is_current(session: Session, job: Job) -> bool:
 # -- pads
 
 
-def pad_problems(session: Session) -> Iterator[Problem]:
-    """Header, table and counter of every pad against the index, and the image of every shared one against its digest."""
+def pad_problems(session: Session, first: int = 0, go_on: Callable[[int], bool] = lambda pad: True) -> Iterator[Problem]:
+    """Header, table and counter of every pad against the index, and the image of every shared one against its digest; from
+    the pad ``first`` on, while ``go_on`` says so of the next."""
     index = session.index()
     with session.journal.index_lock:
         memory_map = map_of(index, session.config.pad_size, session.settings.rewrite_limit)
         counters, in_doubt = index.counters[:], set(index.writing)
-    ours = (pad for pad, kind in enumerate(memory_map.kinds) if kind != Kind.UNRESERVED and pad not in in_doubt)
-    for pad, wrong in session.pipeline.ahead(ours, lambda pad: (pad, _wrong(session, index, memory_map, pad))):
+    numbers = range(first, memory_map.total)
+    ours = (pad for pad in numbers if memory_map.kinds[pad] != Kind.UNRESERVED and pad not in in_doubt)
+    for pad, wrong in session.pipeline.ahead(takewhile(go_on, ours), lambda pad: (pad, _wrong(session, index, memory_map, pad))):
         now = session.index().counters
         if wrong and now[pad] == counters[pad]:  # else it was written meanwhile
             yield Problem("pad", wrong, pad=pad)

@@ -5,31 +5,38 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
+from datetime import datetime, timezone
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
 
-from . import cli_data, cli_recovery, cli_serve, cli_settings
+from . import cli_checks, cli_completion, cli_data, cli_keys, cli_recovery, cli_serve, cli_settings
+from .cli_ages import recent
+from .cli_bugs import leave_no_core
+from .cli_guard import CLOSED_OUTPUT, exit_code, guarded
+from .cli_options import KeyName, key_text
 from .cli_output import discard_rest, fill_standard_descriptors, is_terminal
+from .cli_pictures import draw, write_svg
 from .cli_signals import Signals, die
-from .console import CLOSED_OUTPUT, Console, KeyName, command, exit_code, guarded, key_text, root_options
-from .errors import Damaged, InvalidArgument, KeyNotFound, PartialFailure
+from .console import Console, command, root_options
+from .errors import InvalidArgument, KeyNotFound, PartialFailure
 from .render import (
-    check_fields,
-    check_listing,
     entry_fields,
+    in_columns,
     listing,
     pending_fields,
     pending_listing,
-    picture,
     plural,
+    printable,
     stat_fields,
     stat_listing,
     usage_fields,
     usage_listing,
 )
-from .summaries import CheckReport, Pending
+from .settings import parse_duration
+from .summaries import Pending
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__)
 
@@ -66,6 +73,8 @@ def ls(
         entries = store.entries(prefix)
     if console.as_json:
         console.answer({"keys": [entry_fields(entry) for entry in entries]})
+    elif not long and is_terminal(sys.stdout):
+        console.out(in_columns([printable(entry.key) for entry in entries], shutil.get_terminal_size().columns))
     else:
         console.out(listing(entries, long=long))
 
@@ -84,17 +93,24 @@ def _show_pending(console: Console, pending: list[Pending]) -> None:
 
 
 @command(app, "json")
-def stat(console: Console, key: KeyName) -> None:
-    """Show one value in full."""
+def stat(
+    console: Console,
+    key: KeyName,
+    max_age: Annotated[
+        str | None, typer.Option("--max-age", metavar="AGE", help="Only prove that it is no older: 26h, 8d.")
+    ] = None,
+) -> None:
+    """Show one value in full; or, for a monitor, prove that it is there and recent (else 3)."""
+    limit = None if max_age is None else parse_duration(max_age)
     with console.store(read_only=True) as store:
-        entry = store.stat(key)
+        entry = store.stat(key) if limit is None else recent(store, key, limit, datetime.now(timezone.utc))
     if console.as_json:
         console.answer(stat_fields(entry))
-    else:
+    elif limit is None:
         console.out(stat_listing(entry))
 
 
-@command(app, "json", "lock")
+@command(app, "json", "run", "lock")
 def mv(
     console: Console,
     old: Annotated[str, typer.Argument(metavar="OLD", parser=key_text)],
@@ -108,7 +124,7 @@ def mv(
         console.answer({"keys": [new], "old": old, "new": new, "version": entry.version})
 
 
-@command(app, "json", "lock")
+@command(app, "json", "run", "lock")
 def rm(
     console: Console,
     keys: KeyNames,
@@ -144,20 +160,23 @@ def _report_keys(console: Console, keys: list[str], done: str) -> None:
 
 
 @command(app, "json")
-def usage(console: Console) -> None:
+def usage(
+    console: Console,
+    svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Draw the memory map into FILE.")] = None,
+) -> None:
     """Show what the store holds, and on a terminal the picture of its memory map."""
     with console.store(read_only=True) as store:
         state = store.usage()
+    if svg is not None:
+        write_svg(svg, state)
     if console.as_json:
         console.answer(usage_fields(state))
-        return
-    console.out(usage_listing(state))
-    if is_terminal(sys.stdout):
-        unicode = "utf" in (sys.stdout.encoding or "").lower()
-        console.out(picture(state.fill, shutil.get_terminal_size().columns - 2, unicode=unicode))
+    elif svg is None:
+        console.out(usage_listing(state))
+        draw(console, state)
 
 
-@command(app, "json", "progress", "yes", "lock")
+@command(app, "json", "progress", "yes", "run", "lock")
 def resume(console: Console, keys: SomeKeys = None) -> None:
     """Finish interrupted puts whose source file can be read; all of them, or those named."""
     with console.store() as store, console.reporting() as report:
@@ -178,7 +197,7 @@ def _name_left(console: Console, left: tuple[Pending, ...]) -> None:
         raise PartialFailure(f"{plural(len(left), 'put')} could not be finished: the source cannot be read", resume=True)
 
 
-@command(app, "json", "lock")
+@command(app, "json", "run", "lock")
 def abandon(console: Console, keys: SomeKeys = None) -> None:
     """Give up interrupted puts and free their pads; all of them, or those named."""
     with console.store() as store:
@@ -186,7 +205,7 @@ def abandon(console: Console, keys: SomeKeys = None) -> None:
     _report_keys(console, gone, "gave up")
 
 
-@command(app, "json", "progress", "yes", "lock")
+@command(app, "json", "progress", "yes", "run", "lock")
 def reserve(console: Console, count: Annotated[int, typer.Argument(metavar="N", min=1)]) -> None:
     """Reserve N pads ahead of need."""
     with console.store() as store, console.reporting() as report:
@@ -197,7 +216,7 @@ def reserve(console: Console, count: Annotated[int, typer.Argument(metavar="N", 
         console.note(f"reserved {plural(reserved, 'pad')}")
 
 
-@command(app, "json", "progress", "lock")
+@command(app, "json", "progress", "run", "lock")
 def trim(console: Console) -> None:
     """Empty all free pads."""
     with console.store() as store, console.reporting() as report:
@@ -208,45 +227,11 @@ def trim(console: Console) -> None:
         console.note(f"emptied {plural(emptied, 'pad')}")
 
 
-@command(app, "json")
-def check(
-    console: Console,
-    prefix: Prefix = "",
-    read_data: Annotated[bool, typer.Option("--read-data", help="Read and open every block.")] = False,
-    sample: Annotated[str | None, typer.Option("--sample", metavar="PERCENT", help="Only a random share of them.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="The same share as another time.")] = None,
-) -> None:
-    """Prove the index and the memory map, and that the data can be read."""
-    share = None if sample is None else _percent(sample)
-    with console.store(read_only=True) as store:
-        report = store.check(prefix, read_data=read_data or share is not None, sample=share, seed=seed)
-    if console.as_json:
-        console.answer(check_fields(report))
-    else:
-        console.out(check_listing(report))
-    _judge(console, report)
-
-
-def _judge(console: Console, report: CheckReport) -> None:
-    seed = "" if report.seed is None else f", seed {report.seed}"
-    summary = f"{plural(len(report.problems), 'problem')}, {plural(report.blocks_read, 'block')} read{seed}"
-    if report.problems:
-        raise Damaged(summary)
-    console.note(summary)
-
-
-def _percent(text: str) -> float:
-    try:
-        value = float(text.removesuffix("%"))
-    except ValueError:
-        value = -1.0
-    if not 0 < value <= 100:
-        raise InvalidArgument(f"not a percentage above 0 and up to 100: {text!r}")
-    return value
-
-
+cli_checks.register(app)
 cli_recovery.register(app)
+cli_keys.register(app)
 cli_serve.register(app)
+cli_completion.register(app)
 
 
 # -- the program
@@ -259,6 +244,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     fill_standard_descriptors()
+    leave_no_core()
     with Signals() as signals:
         try:
             code = _run(arguments, Console(signals=signals))

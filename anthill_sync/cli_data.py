@@ -7,15 +7,18 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
+from .cli_estimate import Wanted, show
+from .cli_options import KeyName
 from .cli_output import TerminalText, is_terminal
-from .console import Console, KeyName, command
-from .errors import AnthillError, DestinationExists, InvalidArgument, KeyNotFound, NoRoom, PartialFailure, SourceNotFound
+from .cli_trees import changed, fail_for, listed, scan_tree
+from .console import Console, command
+from .errors import AnthillError, DestinationExists, InvalidArgument, KeyNotFound, NoRoom, SourceNotFound
 from .render import got_fields, human_size, plural, put_fields
 from .settings import parse_size
 from .summaries import Entry
@@ -29,8 +32,8 @@ Recursive = Annotated[bool, typer.Option("-r", "--recursive", help="A directory,
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
-    command(app, "json", "progress", "yes", "max_pads", "lock")(put)
-    command(app, "json", "progress")(get)
+    command(app, "json", "progress", "yes", "max_pads", "run", "lock")(put)
+    command(app, "json", "progress", "run")(get)
 
 
 # -- put
@@ -43,16 +46,28 @@ def put(
     recursive: Recursive = False,
     if_absent: Annotated[bool, typer.Option("--if-absent", help="Only when there is no such key.")] = False,
     checksum: Annotated[bool, typer.Option("--checksum", help="With -r: read files whose size and time are the same.")] = False,
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", metavar="PATTERN", help="With -r: leave out, as git does.")
+    ] = None,
+    exclude_from: Annotated[
+        list[Path] | None, typer.Option("--exclude-from", metavar="FILE", help="With -r: patterns, one a line.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only say what would be stored, and what it takes.")] = False,
 ) -> None:
     """Store a value."""
     from .entries import check_prefix
 
-    if checksum and not recursive:
-        raise InvalidArgument("--checksum goes with -r")
+    if (checksum or exclude or exclude_from) and not recursive:
+        raise InvalidArgument("--checksum, --exclude and --exclude-from go with -r")
+    excluded = _exclusion(exclude, exclude_from)
+    if dry_run:
+        show(console, Wanted(key, source, recursive, if_absent, checksum, excluded))
+        return
     with console.store() as store:
         if recursive:
             key = check_prefix(key)
-            _put_tree(console, store, key, Path(source), if_absent=if_absent, checksum=checksum)
+            found, left = scan_tree(store, key, Path(source), excluded)
+            _put_tree(console, store, key, found, left, if_absent=if_absent, checksum=checksum)
         else:
             _put_one(console, store, key, source, if_absent=if_absent)
 
@@ -102,23 +117,20 @@ def _moved(entry: Entry) -> str:
     return f"{human_size(entry.size)}, {plural(moved.pads_written, 'pad')} written in {moved.seconds:.1f} s"
 
 
-def _put_tree(console: Console, store: Store, key: str, root: Path, *, if_absent: bool, checksum: bool) -> None:
-    found, left = _scan(store, key, root)
-    wanted = found if checksum else _changed(store, key, found)
+def _put_tree(
+    console: Console, store: Store, key: str, found: list[Found], left: list[Left], *, if_absent: bool, checksum: bool
+) -> None:
+    wanted = found if checksum else changed(store, key, found)
     entries = _put_all(console, store, wanted, left, if_absent) if wanted else {}
     _report_tree(console, list(entries.values()), len(found) - len(wanted), left)
 
 
-def _scan(store: Store, key: str, root: Path) -> tuple[list[Found], list[Left]]:
-    from .trees import Found, scan
+def _exclusion(patterns: list[str] | None, files: list[Path] | None) -> Callable[[str], bool] | None:
+    if not patterns and not files:
+        return None
+    from .trees_exclude import exclusion
 
-    things = list(scan(root, key, avoid=Path(store.home)))
-    return [t for t in things if isinstance(t, Found)], [t for t in things if not isinstance(t, Found)]
-
-
-def _changed(store: Store, key: str, found: list[Found]) -> list[Found]:
-    known = {entry.key: entry for entry in store.entries(key)}
-    return [thing for thing in found if not thing.is_unchanged(known.get(thing.key))]
+    return exclusion(patterns or [], files or [])
 
 
 def _put_all(console: Console, store: Store, wanted: list[Found], left: list[Left], if_absent: bool) -> dict[str, Entry]:
@@ -146,23 +158,11 @@ def _report_tree(console: Console, entries: list[Entry], unchanged: int, left: l
     failed = [thing for thing in left if thing.failed]
     if console.as_json:
         values = [put_fields(entry) for entry in entries]
-        console.answer({"values": values, "failed": _listed(failed), "skipped": _listed(skipped), "unchanged": unchanged})
+        console.answer({"values": values, "failed": listed(failed), "skipped": listed(skipped), "unchanged": unchanged})
     for thing in skipped:
         console.note(f"skipped {thing.path}: {thing.reason}")
     console.note(f"stored {plural(len(entries), 'value')}, {unchanged} unchanged")
-    _fail_for(console, failed, "not stored")
-
-
-def _listed(things: Sequence[Left]) -> list[dict[str, str]]:
-    return [{"path": thing.path, "error": thing.reason} for thing in things]
-
-
-def _fail_for(console: Console, failed: Sequence[Left], what: str) -> None:
-    if not failed:
-        return
-    for thing in failed:
-        console.say(f"{what}: {thing.path}: {thing.reason}")
-    raise PartialFailure(f"{plural(len(failed), 'file')} {what}, all others are done")
+    fail_for(console, failed, "not stored")
 
 
 # -- get
@@ -196,6 +196,8 @@ def get(
 def _check_stdout(console: Console) -> None:
     if console.as_json:
         raise InvalidArgument("--json needs a file as DEST: stdout cannot hold the value and the answer")
+    if console.progress == "auto" and is_terminal(sys.stdout):
+        console.progress = "none"  # bars on the same screen would wipe a last line that has no end
 
 
 @contextlib.contextmanager
@@ -242,6 +244,6 @@ def _get_tree(console: Console, key: str, dest: Path, force: bool) -> None:
     failed = restorer.left
     if console.as_json:
         seconds = time.monotonic() - began
-        console.answer({"values": [got_fields(e, seconds) for e in restorer.restored], "failed": _listed(failed)})
+        console.answer({"values": [got_fields(e, seconds) for e in restorer.restored], "failed": listed(failed)})
     console.note(f"restored {plural(len(restorer.restored), 'value')}")
-    _fail_for(console, failed, "not restored")
+    fail_for(console, failed, "not restored")

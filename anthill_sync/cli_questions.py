@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Protocol
 
-from .cli_output import is_terminal
 from .errors import ConfigurationError, InvalidArgument
 from .events import ConfirmReservation
 from .render import human_size, plural
@@ -19,11 +18,10 @@ class Asked(Protocol):
 
     yes: bool
     max_pads: int | None
-    stdin_is_data: bool
 
     @property
-    def json_errors(self) -> bool:
-        """Stderr holds JSON lines only."""
+    def can_ask(self) -> bool:
+        """A person is there to ask."""
 
     def clear_screen(self) -> None:
         """Make room for a question."""
@@ -41,7 +39,7 @@ def answer_reservation(question: ConfirmReservation, store: Store, asked: Asked)
         raise InvalidArgument("a stream on a network that charges needs --max-pads: its size is not known")
     if asked.yes:
         return True
-    if asked.json_errors or asked.stdin_is_data or not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
+    if not asked.can_ask:
         raise ConfigurationError(f"{describe(question)}; nobody to ask without a terminal: give --yes")
     asked.clear_screen()
     return _ask(f"{describe(question)}. Reserve? [y/N] ")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,11 +14,14 @@ from .render import plural, problem_line, recovery_fields
 from .settings import resolve
 from .summaries import RecoveryReport
 
+if TYPE_CHECKING:
+    from .config import Config
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
-    command(app, "json", "lock")(repair)
-    command(app, "json", "lock")(recover)
+    command(app, "json", "run", "lock")(repair)
+    command(app, "json", "run", "lock")(recover)
 
 
 def repair(console: Console) -> None:
@@ -46,13 +49,15 @@ def recover(
     chosen = dict(assignment(text) for text in assignments or [])
     from .store import Store
 
-    settings = resolve(_kept_settings(console), chosen)
+    kept = _kept(console)
+    settings = resolve({} if kept is None else kept.settings, chosen)
+    opened = key_file if kept is None else kept.key_path(console.home_path())
     report = Store.recover(
         console.home_path(),
         network=network,
         key_file=key_file,
         slot=slot,
-        passphrase=console.passphrase(settings),
+        passphrase=console.passphrase(settings, opened),
         settings=chosen,
         lock_wait=console.wait_for_lock(settings),
     )
@@ -66,12 +71,12 @@ def recover(
     _judge(report)
 
 
-def _kept_settings(console: Console) -> dict[str, object]:
+def _kept(console: Console) -> Config | None:
     """Of a store whose ``config.json`` can be read."""
     try:
-        return dict(console.config().settings)
+        return console.config()
     except AnthillError:
-        return {}
+        return None
 
 
 def _answer(console: Console, report: RecoveryReport) -> None:

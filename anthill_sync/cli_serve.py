@@ -40,10 +40,13 @@ def serve(
     if (tls_cert is None) != (tls_key is None):
         raise InvalidArgument("--tls-cert and --tls-key belong together")
     limit = None if quota is None else parse_size(quota)
-    with _warnings(console), _server(data, _address(listen), limit, max_connections, tls_cert, tls_key) as server:
+    with (
+        _warnings(console),
+        _server(data, _address(listen), limit, max_connections, tls_cert, tls_key) as server,
+        contextlib.suppress(KeyboardInterrupt),  # the signal's own end comes when everything is over
+    ):
         console.out(f"{server.url}\n")
-        with contextlib.suppress(KeyboardInterrupt):  # the signal's own end comes when everything is over
-            server.wait()
+        server.wait()
 
 
 def _server(

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 CONFIG_NAME = "config.json"
 KEY_NAME = "key"
+KEY_CREDENTIAL = "anthill-key"
+PASSPHRASE_CREDENTIAL = "anthill-passphrase"
 MEND = "'anthill recover --network URL --key-file FILE' makes it anew"
 EMBEDDED_NETWORK = "dir:pads"  # inside the home, and relative to it, so that the home can be moved
 
@@ -39,13 +41,22 @@ class Config:
     store: str | None = None
 
     def key_path(self, home: Path) -> Path:
-        """Where the key file is."""
-        return home / KEY_NAME if self.key_file is None else Path(self.key_file)
+        """Where the key file is: the store's own, or when there is none what the service manager hands out."""
+        own = home / KEY_NAME if self.key_file is None else Path(self.key_file)
+        handed_out = None if os.path.lexists(own) else credential(KEY_CREDENTIAL)
+        return own if handed_out is None else handed_out
 
     def check_key(self, key: MasterKey, home: Path) -> None:
         """Refuse the key of another store: it would find none of the pads, and put new ones where nobody looks later."""
         if self.store not in (None, key.store_id(self.slot).hex()):
             raise ConfigurationError(f"{self.key_path(home)}: the key of another store; bring back the one {home} was made with")
+
+
+def credential(name: str) -> Path | None:
+    """The file of this name that the service manager hands out to this service (``$CREDENTIALS_DIRECTORY``)."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    path = Path(folder, name) if folder else None
+    return path if path is not None and path.exists() else None
 
 
 def default_home(environ: Mapping[str, str] | None = None) -> tuple[Path, str]:

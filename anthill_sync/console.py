@@ -6,7 +6,7 @@ import contextlib
 import functools
 import inspect
 import io
-import os
+import logging
 import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,75 +16,38 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from .cli_bugs import record_bug
-from .cli_logging import logging_to
-from .cli_output import Output, OutputClosed, is_terminal, system_failure
+from .cli_guard import guarded
+from .cli_options import COMMON, EXTRA, Option
+from .cli_output import Output, is_terminal
 from .cli_questions import answer_reservation
-from .cli_signals import Signals, name_of
-from .errors import AnthillError, ConfigurationError, InvalidArgument, PermissionRefused, SourceNotFound
-from .events import Confirm, Event
-from .progress import MODES, Silent, reporter
+from .cli_signals import Signals
+from .errors import InvalidArgument, KeyNotFound
+from .events import Confirm, Event, UploadProgress
+from .progress import Silent, reporter
 from .render import FORMAT, json_line, printable
 from .settings import Settings, resolve
 
 if TYPE_CHECKING:
+    from .cli_runs import Run
     from .config import Config
     from .store import Store
 
-CLOSED_OUTPUT = 141
-_FIRST_LINE = 64 * 1024  # bytes read of a passphrase file
-
-
-def key_text(text: str) -> str:
-    """A key as it was typed: its bytes must be UTF-8, whatever the locale."""
-    try:
-        return os.fsencode(text).decode()
-    except UnicodeDecodeError:
-        raise typer.BadParameter("the key is not UTF-8") from None
-
-
-KeyName = Annotated[str, typer.Argument(metavar="KEY", parser=key_text)]
-Option = tuple[str, Any, Any]  # parameter, annotation, default
-COMMON: tuple[Option, ...] = (
-    ("home", Annotated[Path | None, typer.Option("--home", metavar="DIR", help="The store's directory (ANTHILL_HOME).")], None),
-    ("quiet", Annotated[bool, typer.Option("-q", "--quiet", help="Errors only.")], False),
-    ("verbose", Annotated[int, typer.Option("-v", "--verbose", count=True, help="More words; may be repeated.")], 0),
-    ("log_file", Annotated[Path | None, typer.Option("--log-file", metavar="FILE", help="Append a log to FILE.")], None),
-    (
-        "passphrase_file",
-        Annotated[Path | None, typer.Option("--passphrase-file", metavar="FILE", help="Its first line opens the key.")],
-        None,
-    ),
-)
-EXTRA: dict[str, Option] = {
-    "lock": (
-        "lock_wait",
-        Annotated[float | None, typer.Option("--lock-wait", metavar="SECONDS", min=0, help="Wait for another run to end.")],
-        None,
-    ),
-    "json": ("as_json", Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")], False),
-    "progress": ("progress", Annotated[str, typer.Option("--progress", metavar="MODE", help=", ".join(MODES) + ".")], "auto"),
-    "yes": ("yes", Annotated[bool, typer.Option("-y", "--yes", help="Answer yes to the question.")], False),
-    "max_pads": (
-        "max_pads",
-        Annotated[int | None, typer.Option("--max-pads", metavar="N", min=0, help="Reserve at most N pads.")],
-        None,
-    ),
-}
-
 
 class Report:
-    """A reporter whose drawings are never cut in two by a signal."""
+    """A reporter whose drawings are never cut in two by a signal; the console remembers how many bytes it reported."""
 
-    def __init__(self, reporter: Silent, signals: Signals) -> None:
-        self._reporter, self._signals = reporter, signals
+    def __init__(self, reporter: Silent, console: Console) -> None:
+        self._reporter, self._console = reporter, console
 
     def __call__(self, event: Event) -> None:
-        with self._signals.deferred():
+        if isinstance(event, UploadProgress):
+            self._console.bytes_done = event.bytes_written
+        with self._console.signals.deferred():
             self._reporter(event)
 
     def transferred(self, done: int, total: int) -> None:
-        with self._signals.deferred():
+        self._console.bytes_done = done
+        with self._console.signals.deferred():
             self._reporter.transferred(done, total)
 
 
@@ -98,12 +61,17 @@ class Console:
     verbose: int = 0
     log_file: Path | None = None
     passphrase_file: Path | None = None
+    passphrase_command: str | None = None
     lock_wait: float | None = None
     as_json: bool = False
     progress: str = "auto"
     yes: bool = False
     max_pads: int | None = None
+    metrics_file: Path | None = None
+    ping: str | None = None
     stdin_is_data: bool = False  # so nobody can answer there
+    bytes_done: int = 0  # plaintext bytes of values so far
+    run: Run | None = None  # of a command whose end is told to others
     stdout: Output = field(default_factory=Output)
     _reporter: Silent = field(default_factory=lambda: Silent(_stderr()))
 
@@ -132,8 +100,27 @@ class Console:
         if not self.quiet and not self.json_errors and (self.verbose or is_terminal(sys.stderr)):
             self.say(text)
 
+    @property
+    def words_level(self) -> int | None:
+        """From which level on records of the log are said: warnings to a person, more with ``-v``, nothing to cron."""
+        if self.verbose:
+            return logging.INFO if self.verbose == 1 else logging.DEBUG
+        return logging.WARNING if not (self.quiet or self.json_errors) and is_terminal(sys.stderr) else None
+
+    def warn(self, text: str) -> None:
+        """What went wrong beside a command, which is not to fail for it."""
+        if not self.quiet:
+            self.say(f"warning: {text}")
+
+    def end(self, code: int, error: str | None = None) -> None:
+        """Tell those who were not there; only the first end counts."""
+        run, self.run = self.run, None
+        if run is not None:
+            run.end(code, error)
+
     def fail(self, message: str, code: int, context: Mapping[str, Any] | None = None) -> int:
         """The error as the last line on stderr; returns ``code``."""
+        self.end(code, message)
         context = context or {}
         if self.json_errors:
             named = {"key": context.get("key"), "pad": context.get("pad"), "resume": bool(context.get("resume"))}
@@ -147,7 +134,7 @@ class Console:
         """Progress for the time of a ``with``; words printed meanwhile do not tear bars."""
         self._reporter = reporter(self._progress_mode(), _stderr())
         try:
-            yield Report(self._reporter, self.signals)
+            yield Report(self._reporter, self)
         finally:
             with self.signals.deferred():
                 self._reporter.close()
@@ -176,24 +163,39 @@ class Console:
 
         return default_home() if self.home is None else (self.home, "--home says so")
 
-    def store(self, *, read_only: bool = False) -> Store:
-        """The store, open; close it with ``with``."""
+    @contextlib.contextmanager
+    def store(self, *, read_only: bool = False) -> Iterator[Store]:
+        """The store, open for the time of a ``with``. A key that is not there is told with those that are alike."""
         self.check_progress()
-        settings = resolve(self.config().settings)
+        home, config = self.home_path(), self.config()
+        settings = resolve(config.settings)
         from .store import Store
 
-        return Store.open(
-            self.home_path(), passphrase=self.passphrase(settings), lock_wait=self.wait_for_lock(settings), read_only=read_only
-        )
+        passphrase = self.passphrase(settings, config.key_path(home))
+        with Store.open(home, passphrase=passphrase, lock_wait=self.wait_for_lock(settings), read_only=read_only) as store:
+            try:
+                yield store
+            except KeyNotFound as error:
+                from .cli_alike import say_alike
+
+                say_alike(error, store)
+                raise
 
     def check_progress(self) -> None:
         """``InvalidArgument`` for a ``--progress`` that cannot be, before anything is done."""
         reporter(self._progress_mode(), _stderr())
 
-    def passphrase(self, settings: Settings) -> str | None:
-        """First line of the passphrase file, or None where there is none."""
-        path = self.passphrase_file or settings.passphrase_file
-        return None if path is None else read_passphrase(Path(path))
+    def passphrase(self, settings: Settings, key_file: Path | None = None) -> str | None:
+        """The passphrase from where the options, the settings or the service manager say, or from the person at the
+        terminal when ``key_file`` needs one; None where there is none."""
+        from .cli_passphrase import find_passphrase
+
+        return find_passphrase(self, settings, key_file)
+
+    @property
+    def can_ask(self) -> bool:
+        """A person is there to ask: at the terminal, with words allowed and stdin free for the answer."""
+        return not (self.json_errors or self.stdin_is_data) and is_terminal(sys.stdin) and is_terminal(sys.stderr)
 
     def wait_for_lock(self, settings: Settings) -> float:
         """Seconds."""
@@ -217,24 +219,6 @@ def _stderr() -> typing.TextIO:
     return sys.stderr if sys.stderr is not None else io.StringIO()
 
 
-def read_passphrase(path: Path) -> str:
-    """First line of ``path``, without its end; 66, 77 or 78 when there is none to read."""
-    try:
-        with path.open("rb") as file:
-            line = file.readline(_FIRST_LINE)
-    except FileNotFoundError:
-        raise SourceNotFound(f"passphrase file {path} is not there") from None
-    except PermissionError:
-        raise PermissionRefused(f"passphrase file {path} may not be read: chmod u+r {path}") from None
-    try:
-        text = line.rstrip(b"\r\n").decode()
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"the first line of passphrase file {path} is not UTF-8") from None
-    if not text:
-        raise ConfigurationError(f"the first line of passphrase file {path} is empty")
-    return text
-
-
 # -- commands
 
 Command = TypeVar("Command", bound=Callable[..., int | None])
@@ -242,19 +226,30 @@ Command = TypeVar("Command", bound=Callable[..., int | None])
 
 def command(app: typer.Typer, *extra: str) -> Callable[[Command], Command]:
     """Register a function ``(console, ...) -> exit code or None`` with the common options and the ``extra`` ones."""
-    options = [*COMMON, *(EXTRA[name] for name in extra)]
+    names = [*extra, "metrics", "ping"] if "run" in extra else extra
+    options = [*COMMON, *(EXTRA[name] for name in names if name != "run")]
 
     def register(function: Command) -> Command:
         @functools.wraps(function)
         def run(ctx: typer.Context, **given: Any) -> int:
             console = _console(ctx.obj, {name: given.pop(name) for name, _, _ in options})
-            return guarded(console, functools.partial(function, console, **given))
+            name = ctx.command_path.partition(" ")[2]
+            action = functools.partial(function, console, **given)
+            return guarded(console, functools.partial(_told, console, name, action) if "run" in extra else action, name)
 
         _declare(run, _own_parameters(function), options)
         app.command()(run)
         return function
 
     return register
+
+
+def _told(console: Console, name: str, action: Callable[[], int | None]) -> int | None:
+    """Others want to hear of this command, from its begin on."""
+    from .cli_runs import begin
+
+    console.run = begin(console, name)
+    return action()
 
 
 def root_options(app: typer.Typer, show_version: Callable[[bool], None]) -> None:
@@ -300,28 +295,3 @@ def _console(root: Console, given: dict[str, Any]) -> Console:
     for name in ("lock_wait", "max_pads"):
         values[name] = given.get(name)
     return Console(**values)
-
-
-def guarded(console: Console, action: Callable[[], int | None]) -> int:
-    """Run a command; its exit code, with every error said."""
-    try:
-        with logging_to(console.say, console.verbose, console.log_file):
-            return action() or 0
-    except BaseException as error:  # noqa: BLE001  (the one place where everything becomes an exit code)
-        if console.signals.received is not None:
-            return console.fail(f"stopped by {name_of(console.signals.received)}", 128 + console.signals.received)
-        return exit_code(console, error)
-
-
-def exit_code(console: Console, error: BaseException) -> int:
-    """Say what went wrong; its code in the table of exit codes."""
-    if isinstance(error, OutputClosed):
-        return CLOSED_OUTPUT
-    if isinstance(error, KeyboardInterrupt):
-        return console.fail("stopped by SIGINT", 130)
-    if isinstance(error, OSError):
-        error = system_failure(error)
-    if isinstance(error, AnthillError):
-        return console.fail(error.message, error.exit_code, error.context)
-    log = record_bug(error, console.log_file, console.home_path)
-    return console.fail(f"a bug in anthill: {type(error).__name__}; please report it with {log}", 70)

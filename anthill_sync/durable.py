@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -95,9 +96,20 @@ def make_folder(path: Path, mode: int = 0o700) -> None:
     sync_folder(path.parent)
 
 
-def replace_file(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Put ``data`` in place of ``path``: temporary file, write, sync, rename, sync the folder."""
-    temporary = path.with_name(path.name + ".new")
+def replace_file(
+    path: Path,
+    data: bytes,
+    mode: int = 0o600,
+    *,
+    suffix: str = ".new",
+    prove: Callable[[Path], object] | None = None,
+) -> None:
+    """Put ``data`` in place of ``path``: temporary file, write, sync, rename, sync the folder.
+
+    The temporary file has the name and ``suffix``; where several processes may replace the same file at once, each
+    needs its own. ``prove`` gets the temporary file before the rename, and when it raises, ``path`` is as it was.
+    """
+    temporary = path.with_name(path.name + suffix)
     remove(temporary)
     fd = open_new(temporary, mode)
     try:
@@ -105,5 +117,15 @@ def replace_file(path: Path, data: bytes, mode: int = 0o600) -> None:
         sync(fd)
     finally:
         os.close(fd)
+    if prove is not None:
+        _prove(temporary, prove)
     rename(temporary, path)
     sync_folder(path.parent)
+
+
+def _prove(temporary: Path, prove: Callable[[Path], object]) -> None:
+    try:
+        prove(temporary)
+    except BaseException:
+        remove(temporary)
+        raise

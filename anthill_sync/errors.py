@@ -248,6 +248,10 @@ class WrongPassphrase(PermissionRefused):
     """The passphrase does not open the key file."""
 
 
+class WrongKey(PermissionRefused):
+    """A whole key, but not that of this store."""
+
+
 class ConfigurationError(AnthillError):
     """Configuration: no store, bad URL, unknown setting, a question with nobody to ask."""
 

@@ -13,7 +13,6 @@ import hmac
 import os
 import re
 import shlex
-import stat
 import struct
 import unicodedata
 from collections.abc import Callable
@@ -38,6 +37,8 @@ from .errors import (
     UnknownFormat,
     WrongPassphrase,
 )
+from .paper import from_paper, is_paper
+from .private_files import check_private
 
 Random = Callable[[int], bytes]  # a random source: so many bytes
 
@@ -170,17 +171,24 @@ def encode_wrapped_key(key: MasterKey, passphrase: str, random: Random = os.uran
 
 
 def is_wrapped(text: str) -> bool:
-    """True when the key in ``text`` opens with a passphrase only. Looks at the first word alone."""
-    return text.lower().split()[:1] == [_WRAPPED_NAME]
+    """True when the key in ``text`` opens with a passphrase only. Looks at the first words alone."""
+    words = text.lower().split()
+    return words[2 * is_paper(text) :][:1] == [_WRAPPED_NAME]
+
+
+def key_line(text: str, where: str) -> str:
+    """The key file's one line, checked but not opened, from what a key file or a paper holds; errors as ``decode_key``."""
+    return _encode_line(*_decode_line(text, where))
 
 
 def decode_key(text: str, passphrase: str | None, where: str) -> MasterKey:
     """The key in a key file's ``text``; ``where`` names the file in errors.
 
     White space around it, lower case, and spaces or hyphens between groups do not matter; a key
-    that is not wrapped needs no passphrase and ignores one. ``IndexDamaged`` for a typo or a
-    truncated line, ``UnknownFormat`` for another version, ``ConfigurationError`` where a passphrase
-    is needed and there is none, ``WrongPassphrase`` where it does not open the key.
+    that is not wrapped needs no passphrase and ignores one. A text for paper is read as well.
+    ``IndexDamaged`` for a typo or a truncated line, ``UnknownFormat`` for another version,
+    ``ConfigurationError`` where a passphrase is needed and there is none, ``WrongPassphrase`` where
+    it does not open the key.
     """
     name, payload = _decode_line(text, where)
     if name == _NAME:
@@ -190,7 +198,7 @@ def decode_key(text: str, passphrase: str | None, where: str) -> MasterKey:
     if passphrase is None:
         raise ConfigurationError(
             f"the key in {where} is wrapped by a passphrase: name a file that holds it with --passphrase-file FILE "
-            "or ANTHILL_PASSPHRASE_FILE"
+            "or ANTHILL_PASSPHRASE_FILE, or a command that prints it with --passphrase-command COMMAND"
         )
     return _unwrap(payload, passphrase, where)
 
@@ -234,6 +242,8 @@ def _encode_line(name: str, payload: bytes) -> str:
 
 
 def _decode_line(text: str, where: str) -> tuple[str, bytes]:
+    if is_paper(text):
+        text = from_paper(text, where)
     name, version, *groups = [*text.split(), "", ""]
     name = name.lower()
     if name not in _HEADS or not re.fullmatch("[0-9]{1,9}", version):
@@ -264,8 +274,8 @@ def _damaged(where: str) -> IndexDamaged:
 def read_key_file(path: Path, passphrase: str | None) -> MasterKey:
     """The key in the file ``path``; errors as ``decode_key`` has them, and these.
 
-    ``ConfigurationError`` when there is no such file, ``PermissionRefused`` when it may not be read
-    or others may write it: who can change the key can make us seal for them.
+    ``ConfigurationError`` when there is no such file, ``PermissionRefused`` when it may not be read,
+    or when others may write it (who can change the key can make us seal for them) or read it.
     """
     return decode_key(read_key_text(path), passphrase, str(path))
 
@@ -274,7 +284,7 @@ def read_key_text(path: Path) -> str:
     """The text of the key file ``path``, for ``is_wrapped`` and ``decode_key``."""
     try:
         with open(path, "rb") as file:
-            _check_mode(os.fstat(file.fileno()).st_mode, path)
+            check_private(file.fileno(), path, "key file")
             data = file.read(_MAX_FILE_SIZE + 1)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise ConfigurationError(f"there is no key file at {path}") from None
@@ -285,8 +295,3 @@ def read_key_text(path: Path) -> str:
     if len(data) > _MAX_FILE_SIZE:
         raise _damaged(str(path))
     return data.decode("utf-8", "replace")
-
-
-def _check_mode(mode: int, path: Path) -> None:
-    if mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise PermissionRefused(f"others can write the key file {path}: chmod 600 {shlex.quote(str(path))}")

@@ -34,7 +34,7 @@ class FileLock:
         fd = self._open()
         deadline = time.monotonic() + wait
         try:
-            while not _try(fd):
+            while not try_flock(fd):
                 if time.monotonic() >= deadline:
                     raise StoreLocked(f"{self._path.parent}: another run holds the lock ({_holder(fd)}); try again later")
                 self._sleep(POLL_SECONDS)
@@ -74,14 +74,15 @@ def check_flock(path: Path) -> None:
     """Refuse a file system on which ``flock`` does not exclude: ``ConfigurationError``."""
     first, second = (os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600) for _ in range(2))
     try:
-        if not _try(first) or _try(second):
+        if not try_flock(first) or try_flock(second):
             raise ConfigurationError(f"{path.parent}: flock does not work on this file system; choose a home on a local disk")
     finally:
         os.close(first)
         os.close(second)
 
 
-def _try(fd: int) -> bool:
+def try_flock(fd: int) -> bool:
+    """True when the open file is locked for this process now; ``ConfigurationError`` where that cannot work."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

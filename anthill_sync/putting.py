@@ -10,7 +10,7 @@ from typing import Any
 
 from . import summaries
 from .entries import check_key, entry_of, pending_of
-from .errors import AnthillError, InvalidArgument, KeyExists, KeyNotFound, OperationCancelled, PutFailed
+from .errors import AnthillError, InvalidArgument, KeyExists, KeyNotFound, OperationCancelled, PadLimitExceeded, PutFailed
 from .events import Confirm, ConfirmReservation, OnEvent
 from .index import MasterIndex
 from .operation import Operation
@@ -47,6 +47,26 @@ def put_many(session: Session, items: Mapping[str, Any] | Iterable[tuple[str, An
     finally:
         for source in sources.values():
             source.close()
+
+
+def estimate(session: Session, sizes: Mapping[str, int | None], options: PutOptions) -> ConfirmReservation:
+    """The question that a put of values of these sizes (None: a stream) would ask now. Takes no lock, changes nothing."""
+    if options.if_absent:
+        _check_absent(session.index(), sizes)
+    operation = Operation()
+    uploads: list[Upload] = []
+    planner = session.allocator.planner
+    with session.questioning():
+        try:
+            for key, size in sizes.items():
+                uploads.append(planner.plan(operation, check_key(key), size, (options.attributes or {}).get(key)))
+            needed = planner.needed(uploads)
+            question = question_for(session, uploads, options.max_pads)
+        finally:
+            planner.forget(uploads)
+    if options.max_pads is not None and needed > options.max_pads:
+        raise PadLimitExceeded(f"{needed} pads would have to be reserved and --max-pads allows {options.max_pads}")
+    return question
 
 
 def _sources(items: Mapping[str, Any] | Iterable[tuple[str, Any]], on_error: OnSourceError | None) -> dict[str, Source]:

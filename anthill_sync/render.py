@@ -11,9 +11,6 @@ from typing import Any
 from .summaries import CheckReport, Entry, Pending, Problem, RecoveryReport, Usage
 
 FORMAT = 1  # of every JSON object on stdout; fields are added, never removed or renamed
-_SHADES = " ░▒▓█"
-_ASCII_SHADES = " .:+#"
-_PICTURE_LINES = 8
 
 
 def printable(text: str) -> str:
@@ -42,6 +39,16 @@ def human_size(size: int | float) -> str:
             break
         value, unit = value / 1024, larger
     return f"{value:.1f} {unit}" if unit else f"{int(value)} B"
+
+
+def human_duration(seconds: float) -> str:
+    """``26.5 hours``, in the largest unit of which there is at least two; ``45 seconds``."""
+    value, unit = seconds, "seconds"
+    for size, larger in ((60, "minutes"), (3600, "hours"), (86400, "days")):
+        if seconds < 2 * size:
+            break
+        value, unit = seconds / size, larger
+    return f"{value:.0f} {unit}" if unit == "seconds" else f"{value:.1f} {unit}".replace(".0 ", " ")
 
 
 def plural(count: int, noun: str) -> str:
@@ -113,7 +120,15 @@ def usage_fields(usage: Usage) -> dict[str, Any]:
 def check_fields(report: CheckReport) -> dict[str, Any]:
     """``check --json``."""
     problems = [{"kind": p.kind, "pad": p.pad, "key": p.key, "detail": p.detail} for p in report.problems]
-    return {"problems": problems, "blocks_read": report.blocks_read, "seed": report.seed}
+    since = None if report.since is None else timestamp(report.since)
+    return {
+        "problems": problems,
+        "blocks_read": report.blocks_read,
+        "bytes_read": report.bytes_read,
+        "seed": report.seed,
+        "complete": report.complete,
+        "since": since,
+    }
 
 
 def recovery_fields(report: RecoveryReport) -> dict[str, Any]:
@@ -130,6 +145,41 @@ def listing(entries: Sequence[Entry], *, long: bool) -> str:
         return "".join(f"{entry.key}\n" for entry in entries)
     rows = [(str(e.size), str(e.version), timestamp(e.modified), str(e.pads), e.key) for e in entries]
     return _columns(rows)
+
+
+def in_columns(names: Sequence[str], width: int) -> str:
+    """``names`` in as many columns as a line of ``width`` characters holds, downwards first; a longer name stands alone."""
+    if not names:
+        return ""
+    widths = [shown_width(name) for name in names]
+    rows = next(
+        (
+            rows
+            for count in range(min(len(names), width // 3 + 1), 1, -1)
+            if _fits(widths, rows := -(-len(names) // count), width)
+        ),
+        len(names),
+    )
+    columns = [max(widths[i : i + rows]) + 2 for i in range(0, len(names), rows)]
+    lines = []
+    for row in range(rows):
+        cells = zip(names[row::rows], widths[row::rows], columns, strict=False)
+        lines.append("".join(name + " " * (column - size) for name, size, column in cells).rstrip(" "))
+    return "\n".join(lines) + "\n"
+
+
+def _fits(widths: Sequence[int], rows: int, width: int) -> bool:
+    return sum(max(widths[i : i + rows]) + 2 for i in range(0, len(widths), rows)) - 2 <= width
+
+
+def shown_width(text: str) -> int:
+    """Columns that a terminal takes for it."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(c) or unicodedata.category(c) == "Cf" else 1 + (unicodedata.east_asian_width(c) in "WF")
+        for c in text
+    )
 
 
 def pending_listing(pending: Iterable[Pending]) -> str:
@@ -161,7 +211,7 @@ def stat_listing(entry: Entry) -> str:
 def usage_listing(usage: Usage) -> str:
     """``usage``: counts, one per line."""
     pads, size = usage.pads, usage.bytes
-    facts = ", ".join(f"{name} {value}" for name, value in usage.facts.items())
+    facts = ", ".join(f"{name} {_fact(value)}" for name, value in usage.facts.items())
     return (
         f"keys: {usage.keys}\n"
         f"pads: {pads.total} total, {pads.used} used, {pads.free} free ({pads.reserved} never written)\n"
@@ -174,21 +224,8 @@ def usage_listing(usage: Usage) -> str:
     )
 
 
-def picture(fill: bytes, width: int, *, unicode: bool = True) -> str:
-    """The memory map, in at most 8 lines of ``width`` characters: the fuller the pads, the darker.
-
-    Each character stands for the same number of neighbouring pads (rounded up), so a large store
-    costs no more lines than a small one. A pad that holds anything is never shown as empty.
-    """
-    shades = _SHADES if unicode else _ASCII_SHADES
-    if not fill:
-        return ""
-    width = max(width, 1)
-    bucket = -(-len(fill) // (width * _PICTURE_LINES))
-    means = (sum(fill[i : i + bucket]) / len(fill[i : i + bucket]) for i in range(0, len(fill), bucket))
-    cells = "".join(shades[0 if not mean else min(1 + int(mean / 64), 4)] for mean in means)
-    lines = [f"|{cells[i : i + width]}|" for i in range(0, len(cells), width)]
-    return f"memory map, one character = {plural(bucket, 'pad')}:\n" + "\n".join(lines) + "\n"
+def _fact(value: Any) -> str:
+    return "/".join(map(str, value)) or "none" if isinstance(value, (list, tuple)) else str(value)
 
 
 def check_listing(report: CheckReport) -> str:

@@ -30,6 +30,8 @@ FRESH_WINDOW = 64  # no write starts more than this above the lowest never-writt
 _UNITS = {"": 1, "b": 1, "k": KIB, "kib": KIB, "m": MIB, "mib": MIB, "g": KIB * MIB, "gib": KIB * MIB,
           "t": MIB * MIB, "tib": MIB * MIB, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "tb": 1000**4}  # fmt: skip
 
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
 
 def parse_size(text: str | int) -> int:
     """Bytes from ``4MiB``, ``512KiB`` or plain digits; ``InvalidArgument`` for anything else."""
@@ -37,6 +39,14 @@ def parse_size(text: str | int) -> int:
     if match is None or match[2].lower() not in _UNITS:
         raise InvalidArgument(f"not a size: {text!r}; write bytes as digits, or 512KiB, 4MiB, 1GiB")
     return int(match[1]) * _UNITS[match[2].lower()]
+
+
+def parse_duration(text: str) -> float:
+    """Seconds from ``90s``, ``30m``, ``26h``, ``8d``, ``1h30m``; ``InvalidArgument`` for anything else."""
+    parts = re.findall(r"([0-9]{1,9})([smhd])", text.strip().lower())
+    if not parts or "".join(number + unit for number, unit in parts) != text.strip().lower():
+        raise InvalidArgument(f"not a duration: {text!r}; write a whole number and its unit: 90s, 30m, 26h or 8d")
+    return float(sum(int(number) * _SECONDS[unit] for number, unit in parts))
 
 
 def _parse_rate(text: str | int) -> int:
@@ -103,6 +113,7 @@ class Settings:
     ca_file: str | None = _setting(None, _parse_text, "file of certificate authorities to trust")
     allow_plain_http: bool = _setting(False, _parse_bool, "allow http:// to another machine")
     passphrase_file: str | None = _setting(None, _parse_text, "file whose first line is the key's passphrase")
+    passphrase_command: str | None = _setting(None, _parse_text, "command whose first line of output is the key's passphrase")
     objects: Mapping[str, str] = field(default_factory=dict, metadata={"doc": "objects.NAME: passed to the object store library"})
 
     def with_values(self, values: Mapping[str, Any], where: str) -> Settings:

@@ -8,12 +8,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, TypeVar, overload
 
-from . import checking, creating, putting, recovery_home, removing, repairing
+from . import checking, checking_rounds, creating, putting, recovery_home, removing, repairing
 from .config import default_home as _default_home
 from .config import read_config
 from .entries import check_key, check_prefix, detail_of, entry_of, pending_of, under, value_of
 from .errors import AnthillError, InvalidArgument, KeyNotFound
-from .events import Confirm, OnEvent
+from .events import Confirm, ConfirmReservation, OnEvent
 from .keys import read_key_file
 from .putting import PutOptions
 from .reader import OnProgress, Reader
@@ -177,6 +177,19 @@ class Store(MutableMapping[str, bytes]):
         options = PutOptions(if_absent, confirm, on_event, max_pads, attributes, on_source_error)
         return putting.put_many(self._session, items, options)
 
+    def estimate(
+        self,
+        sizes: Mapping[str, int | None],
+        *,
+        if_absent: bool = False,
+        max_pads: int | None = None,
+        attributes: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> ConfirmReservation:
+        """What a put of values of these sizes in bytes (None: a stream) would ask to reserve now, and what is free. Waits
+        for nobody and changes nothing; raises what such a put would raise before it reserves anything."""
+        options = PutOptions(if_absent, max_pads=max_pads, attributes=attributes)
+        return putting.estimate(self._session, sizes, options)
+
     def pending(self) -> list[Pending]:
         """Interrupted puts, in byte order of their keys."""
         return [pending_of(key, pending) for key, pending in sorted(self._session.index().pending_uploads.items())]
@@ -265,16 +278,29 @@ class Store(MutableMapping[str, bytes]):
         config = self._session.config
         with self._session.questioning():
             pads, size, fill = self._session.allocator.get_storage_and_pad_summary()
+            ranges = self._session.allocator.extent_ranges()
             keys = len(self._session.journal.index.values)
-        return Usage(pads, size, keys, config.network, config.slot, config.facts, fill)
+        return Usage(pads, size, keys, config.network, config.slot, config.facts, fill, ranges)
 
     def check(
-        self, prefix: str = "", *, read_data: bool = False, sample: float | None = None, seed: int | None = None
+        self,
+        prefix: str = "",
+        *,
+        read_data: bool = False,
+        sample: float | None = None,
+        seed: int | None = None,
+        max_seconds: float | None = None,
     ) -> CheckReport:
-        """Prove the index and the memory map; with ``read_data`` read and open every block below ``prefix``, with
-        ``sample`` that random percentage of them."""
+        """Prove the index, its files and the memory map; with ``read_data`` read and open every block below ``prefix``, with
+        ``sample`` that random percentage of them. Without either limit every pad is compared with the index as well. With
+        ``max_seconds`` as many blocks as that time allows, from where the last such check stopped, which is remembered in
+        the home."""
         if sample is not None and not 0 <= sample <= 100:
             raise InvalidArgument(f"sample {sample} is not between 0 and 100 percent")
+        if max_seconds is not None:
+            if sample is not None or not read_data or max_seconds < 0:
+                raise InvalidArgument("a time limit goes with reading all data, not with a sample")
+            return checking_rounds.check_some(self._session, check_prefix(prefix), max_seconds)
         return checking.check(self._session, check_prefix(prefix), read_data=read_data, sample=sample, seed=seed)
 
     def repair(self, *, on_problem: Callable[[Problem], object] | None = None) -> RecoveryReport:

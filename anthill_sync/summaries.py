@@ -6,7 +6,8 @@ import builtins
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from enum import IntEnum
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,22 @@ class ByteSummary:
     gaps: int  # bytes in used pads that no put can use until their pad has less in it
 
 
+class Use(IntEnum):
+    """What bytes of a pad are used for."""
+
+    FREE = 0  # a put can use them
+    GAP = 1  # nothing is there, and no put can use them until their pad has less in it
+    LIVE = 2  # blocks of values, and the tables that name them
+    PENDING = 3  # blocks of interrupted puts, and images that are on their way
+
+
+class ExtentRange(NamedTuple):
+    """Neighbouring bytes of neighbouring pads with the same use."""
+
+    use: Use
+    length: int
+
+
 @dataclass(frozen=True)
 class Usage:
     """The store in numbers."""
@@ -93,6 +110,7 @@ class Usage:
     slot: int
     facts: Mapping[str, Any]  # the network's probed properties
     fill: builtins.bytes = field(repr=False, default=b"")  # one byte per pad, 0 empty to 255 full
+    ranges: tuple[ExtentRange, ...] = field(repr=False, default=())  # all bytes of all pads, in order
 
 
 @dataclass(frozen=True)
@@ -135,3 +153,7 @@ class CheckReport:
     problems: tuple[Problem, ...]
     blocks_read: int
     seed: int | None = None  # of the random sample
+    bytes_read: int = 0  # plaintext bytes of those blocks
+    complete: bool = True  # False: the time was over before the round was
+    since: datetime | None = None  # with a time limit: when the round began that this check belongs to
+    cursor_kept: bool = True  # False: the home cannot be written, and the next check begins where this one did

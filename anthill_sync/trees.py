@@ -11,7 +11,7 @@ import os
 import stat
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,14 +47,18 @@ class Left:
     failed: bool = True  # False: of a kind that is never stored
 
 
-def scan(root: Path, key: str, *, avoid: Path | None = None) -> Iterator[Found | Left]:
+def scan(
+    root: Path, key: str, *, avoid: Path | None = None, excluded: Callable[[str], bool] | None = None
+) -> Iterator[Found | Left]:
     """Everything below the directory ``root`` as keys below ``key`` ('' for keys without a common part).
 
-    ``avoid`` is a directory that is not entered: a store inside the tree it is to hold. Raises
-    ``SourceNotFound`` or ``InvalidArgument`` when ``root`` is not a directory that can be listed.
+    ``avoid`` is a directory that is not entered: a store inside the tree it is to hold. What
+    ``excluded`` says so of is as if it were not there; it is asked with the path below ``root``, a
+    directory's with a slash at its end. Raises ``SourceNotFound`` or ``InvalidArgument`` when
+    ``root`` is not a directory that can be listed.
     """
     try:
-        names = sorted(os.listdir(os.fsencode(root)))
+        names = _names(os.fsencode(root), b"", excluded)
         avoided = None if avoid is None else _identity(os.stat(avoid))
     except NotADirectoryError:
         raise InvalidArgument(f"{root} is not a directory; without -r a file is stored") from None
@@ -62,20 +66,34 @@ def scan(root: Path, key: str, *, avoid: Path | None = None) -> Iterator[Found |
         raise SourceNotFound(f"{root}: {error.strerror}") from None
     if not names and key:
         yield Found(key, str(root), b"", 0, _attributes("dir", os.stat(root)))
-    yield from _scan_names(os.fsencode(root), b"", names, key.encode(), avoided)
+    yield from _scan_names(os.fsencode(root), names, key.encode(), avoided, excluded)
+
+
+def _names(path: bytes, below: bytes, excluded: Callable[[str], bool] | None) -> list[bytes]:
+    """Sorted names in the directory ``path``, which is ``below`` the root, without what is excluded."""
+    if excluded is None:
+        return sorted(os.listdir(path))
+    with os.scandir(path) as things:
+        ends = {thing.name: b"/" if thing.is_dir(follow_symlinks=False) else b"" for thing in things}
+    return sorted(name for name, end in ends.items() if not excluded(os.fsdecode(below + name + end)))
 
 
 def _scan_names(
-    root: bytes, below: bytes, names: list[bytes], key: bytes, avoided: tuple[int, int] | None
+    root: bytes,
+    names: list[bytes],
+    key: bytes,
+    avoided: tuple[int, int] | None,
+    excluded: Callable[[str], bool] | None,
 ) -> Iterator[Found | Left]:
     """Without recursion: a tree may be deeper than Python's stack."""
-    waiting = [below + name for name in reversed(names)]
+    waiting = list(reversed(names))
     while waiting:
         relative = waiting.pop()
         path = os.path.join(root, relative)
         try:
             status = os.lstat(path)
-            names = sorted(os.listdir(path)) if stat.S_ISDIR(status.st_mode) and _identity(status) != avoided else []
+            entered = stat.S_ISDIR(status.st_mode) and _identity(status) != avoided
+            names = _names(path, relative + b"/", excluded) if entered else []
         except OSError as error:
             yield Left(os.fsdecode(path), error.strerror or str(error))
             continue

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Iterator
+
 from .memory_map import Kind, MemoryMap
 from .space import HEADER_SIZE, TABLE_FIXED, Space
-from .summaries import ByteSummary, PadSummary
+from .summaries import ByteSummary, ExtentRange, PadSummary, Use
+from .values import Extent
+
+_EQUAL_KINDS = re.compile(rb"(.)\1*", re.DOTALL)
+_UNFINISHED = 255  # no Kind: a full chunk of an interrupted put
+_USES = {Kind.FRESH: Use.FREE, Kind.EMPTY: Use.FREE, Kind.FULL: Use.LIVE, Kind.BLOCKED: Use.GAP, _UNFINISHED: Use.PENDING}
 
 
 def summarise(memory_map: MemoryMap, stored: int) -> tuple[PadSummary, ByteSummary, bytes]:
@@ -38,3 +46,43 @@ def _fill(memory_map: MemoryMap) -> bytes:
     for pad, space in memory_map.spaces.items():
         levels[pad] = max(1, min(255, 255 * (_live(space) - TABLE_FIXED) // room))
     return bytes(levels)
+
+
+def extent_ranges(memory_map: MemoryMap, pending: Iterable[Extent]) -> tuple[ExtentRange, ...]:
+    """Every byte of every pad that is ours, in order of the pads; ``pending``: extents of interrupted puts."""
+    kinds, unfinished = bytearray(memory_map.kinds), set()
+    for pad, offset, _ in pending:
+        unfinished.add((pad, offset))
+        if kinds[pad] == Kind.FULL:
+            kinds[pad] = _UNFINISHED
+    joined: list[ExtentRange] = []
+    for each in _each_range(memory_map, bytes(kinds), unfinished):
+        if joined and joined[-1].use == each.use:
+            joined[-1] = ExtentRange(each.use, joined[-1].length + each.length)
+        elif each.length:
+            joined.append(each)
+    return tuple(joined)
+
+
+def _each_range(memory_map: MemoryMap, kinds: bytes, unfinished: set[tuple[int, int]]) -> Iterator[ExtentRange]:
+    """Pads of the same kind are neighbours more often than not, so a large store takes few steps."""
+    for run in _EQUAL_KINDS.finditer(kinds):
+        kind = run[1][0]
+        if kind == Kind.SHARED:
+            for pad in range(*run.span()):
+                yield from _ranges_of_shared(memory_map, memory_map.spaces[pad], unfinished)
+        elif kind != Kind.UNRESERVED:
+            yield ExtentRange(_USES.get(kind, Use.PENDING), len(run[0]) * memory_map.pad_size)
+
+
+def _ranges_of_shared(memory_map: MemoryMap, space: Space, unfinished: set[tuple[int, int]]) -> Iterator[ExtentRange]:
+    unused = Use.FREE if memory_map.is_open(space) else Use.GAP
+    yield ExtentRange(Use.LIVE, HEADER_SIZE)
+    end = HEADER_SIZE
+    for slot in sorted(space.slots.values(), key=lambda slot: slot.offset):
+        settled = slot.live and (space.number, slot.offset) not in unfinished
+        yield ExtentRange(unused, slot.offset - end)
+        yield ExtentRange(Use.LIVE if settled else Use.PENDING, slot.length)
+        end = slot.offset + slot.length
+    yield ExtentRange(unused, memory_map.pad_size - space.table - end)
+    yield ExtentRange(Use.LIVE, space.table)

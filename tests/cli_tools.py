@@ -114,6 +114,13 @@ def make_shell(home: Path, *options: object) -> Shell:
     return shell
 
 
+def secret_file(path: Path, text: str) -> Path:
+    """A file that only its owner may read."""
+    path.touch(mode=0o600)
+    path.write_text(text)
+    return path
+
+
 def until(condition: Callable[[], object], what: str) -> None:
     """Wait for another process, not longer than it takes."""
     end = time.monotonic() + PATIENCE

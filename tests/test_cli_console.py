@@ -15,15 +15,13 @@ import pytest
 
 from anthill_sync.cli_output import fill_standard_descriptors, system_failure
 from anthill_sync.cli_signals import GRACE_SECONDS, Signals, Stopped
-from anthill_sync.console import read_passphrase
-from anthill_sync.errors import ConfigurationError, PermissionRefused, SourceNotFound
-from anthill_sync.render import human_size, listing, picture, plural, printable, timestamp
+from anthill_sync.render import human_size, listing, plural, printable, timestamp
 from anthill_sync.summaries import Entry
 
 from .cli_tools import ROOT, call, environment, run
 
 COMMANDS = ["init", "config", "put", "get", "ls", "stat", "mv", "rm", "usage", "resume", "abandon", "reserve", "trim", "check"]
-COMMANDS += ["serve"]
+COMMANDS += ["repair", "recover", "serve", "completion", "key"]
 
 
 def test_help_lists_every_command() -> None:
@@ -32,7 +30,7 @@ def test_help_lists_every_command() -> None:
     assert re.findall(r"^  (\w+)  ", result.out.split("Commands:")[1], re.MULTILINE) == COMMANDS
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "key"])
 def test_every_command_has_help_with_the_common_options(name: str) -> None:
     result = call(name, "--help")
     assert result.code == 0
@@ -227,50 +225,6 @@ def test_long_listings_are_aligned() -> None:
     )
     assert listing(entries, long=False) == "a\nb\n"
     assert listing([], long=True) == ""
-
-
-def test_the_picture_has_a_shade_per_pad_while_there_is_room() -> None:
-    assert picture(bytes([0, 1, 63, 64, 128, 255]), 10) == "memory map, one character = 1 pad:\n| ░░▒▓█|\n"
-    assert picture(bytes([0, 255]), 10, unicode=False) == "memory map, one character = 1 pad:\n| #|\n"
-    assert picture(b"", 10) == ""
-
-
-def test_the_picture_of_a_large_store_has_at_most_eight_lines() -> None:
-    lines = picture(bytes([0] * 100_000 + [255] * 100_000), 80).splitlines()
-    assert lines[0] == "memory map, one character = 313 pads:"
-    assert len(lines) <= 9
-    assert all(len(line) <= 82 for line in lines[1:])
-    assert lines[1].startswith("|  ")
-    assert lines[-1].endswith("█|")
-
-
-def test_a_pad_that_holds_anything_is_never_shown_as_empty() -> None:
-    assert "░" in picture(bytes([0] * 999 + [1]), 1)
-
-
-@pytest.mark.parametrize(("data", "first"), [(b"secret\nmore", "secret"), (b"pass word \r\n", "pass word "), (b"x", "x")])
-def test_the_passphrase_is_the_first_line_of_its_file(tmp_path: Path, data: bytes, first: str) -> None:
-    (tmp_path / "file").write_bytes(data)
-    assert read_passphrase(tmp_path / "file") == first
-
-
-@pytest.mark.parametrize("data", [b"", b"\nsecond", b"\xff\xfe\n"])
-def test_a_passphrase_file_without_a_passphrase_is_a_configuration_error(tmp_path: Path, data: bytes) -> None:
-    (tmp_path / "file").write_bytes(data)
-    with pytest.raises(ConfigurationError):
-        read_passphrase(tmp_path / "file")
-
-
-def test_a_passphrase_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SourceNotFound, match="nowhere"):
-        read_passphrase(tmp_path / "nowhere")
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_a_passphrase_file_that_may_not_be_read_is_77(tmp_path: Path) -> None:
-    (tmp_path / "file").touch(mode=0)
-    with pytest.raises(PermissionRefused):
-        read_passphrase(tmp_path / "file")
 
 
 # -- standard streams

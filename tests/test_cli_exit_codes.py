@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .cli_tools import LAUNCHER, PATIENCE, Gate, environment, make_shell, run, spawn
+from .cli_tools import LAUNCHER, PATIENCE, Gate, environment, make_shell, run, secret_file, spawn
 
 
 class Table:
@@ -76,8 +76,8 @@ class Table:
         return int(p.returncode)
 
     def wrong_passphrase(self) -> int:
-        (self.folder / "pass").write_text("right\n")
-        (self.folder / "wrong").write_text("wrong\n")
+        secret_file(self.folder / "pass", "right\n")
+        secret_file(self.folder / "wrong", "wrong\n")
         other = make_shell(self.folder / "other", "--passphrase-file", self.folder / "pass")
         return other.run("ls", "--passphrase-file", self.folder / "wrong").code
 

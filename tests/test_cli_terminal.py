@@ -105,14 +105,21 @@ def test_a_text_is_written_onto_a_terminal(shell: Shell) -> None:
     assert [line.strip() for line in terminal.lines()] == ["eins", "zwei und drei: ü"]
 
 
+def test_no_bar_wipes_the_last_line_of_a_value(shell: Shell) -> None:
+    shell.ok("put", "k", "-", stdin=b"first\nlast, without an end")
+    terminal = Terminal(command(shell, "get", "k"), environment())
+    assert terminal.end() == 0
+    assert [line.strip() for line in terminal.lines()] == ["first", "last, without an end"]
+
+
 def test_usage_draws_the_memory_map(shell: Shell, source: Path) -> None:
     shell.ok("put", "k", source)
     shell.ok("reserve", "10")
     terminal = Terminal(command(shell, "usage"), environment())
     assert terminal.end() == 0
-    drawn = next(line for line in terminal.lines() if line.startswith("|"))
+    drawn = "".join(line for line in terminal.lines() if line.startswith("|"))
     assert "█" in drawn
-    assert " " in drawn.strip("|")
+    assert "·" in drawn
 
 
 def test_the_lock_is_not_waited_for_on_a_terminal(shell: Shell, source: Path, tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ EXIT_CODES = {
     "RolledBack": 76,
     "AccessDenied": 77,
     "PermissionRefused": 77,
+    "WrongKey": 77,
     "WrongPassphrase": 77,
     "ConfigurationError": 78,
     "NoStore": 78,

@@ -167,7 +167,12 @@ def test_the_highest_run_of_any_line_is_respected(rig: StoreRig) -> None:
     assert rig.index.run > run
 
 
-def test_the_sequence_goes_on_above_every_line_so_a_crash_half_way_is_no_damage(rig: StoreRig) -> None:
+def test_the_sequence_goes_on_above_every_line_so_a_crash_half_way_is_no_damage(
+    rig: StoreRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "CHECKPOINT_BYTES", 1)
+    rig.store["k"] = b"u"
+    monkeypatch.undo()
     rig.store["k"] = b"v"
     sound = (rig.home / "index.journal").read_bytes()
     damaged(rig, lambda home: (home / "index.json").write_bytes(b"damaged"))

@@ -17,6 +17,7 @@ from anthill_sync.settings import (
     Settings,
     check_pad_size,
     environment_name,
+    parse_duration,
     parse_setting,
     parse_size,
     resolve,
@@ -41,7 +42,24 @@ DEFAULTS = {
     "ca_file": None,
     "allow_plain_http": False,
     "passphrase_file": None,
+    "passphrase_command": None,
 }
+
+
+# -- durations
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("30m", 1800), ("26h", 93600), ("8d", 691200), ("1h30m", 5400), (" 2H ", 7200), ("0s", 0)]
+)
+def test_durations_are_read(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "26", "h", "1.5h", "-1h", "1h 30m", "1w", "1hour", "9999999999s", "٣h"])
+def test_what_is_no_duration_is_refused_with_what_to_write(text: str) -> None:
+    with pytest.raises(InvalidArgument, match="26h"):
+        parse_duration(text)
 
 
 # -- sizes
@@ -152,7 +170,7 @@ def test_a_wrong_value_names_setting_and_source(name: str, text: str) -> None:
     assert caught.value.exit_code == 78
 
 
-@pytest.mark.parametrize("name", [name for name in SETTING_FIELDS if name not in ("proxy", "ca_file", "passphrase_file")])
+@pytest.mark.parametrize("name", sorted(SETTING_FIELDS.keys() - {"proxy", "ca_file", "passphrase_file", "passphrase_command"}))
 @pytest.mark.parametrize("value", [None, [], {}])
 def test_a_value_of_the_wrong_type_is_a_configuration_error_too(name: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=name):

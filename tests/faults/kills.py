@@ -168,9 +168,11 @@ class Home:
 
     @classmethod
     def proved(cls, home: Path) -> Home:
-        """All of it, after everything has been proved."""
+        """All of it, after everything has been proved; else ``Damaged``."""
         with Store.open(home) as store:
-            assert not store.check(read_data=True).problems
+            problems = store.check(read_data=True).problems
+            if problems:
+                raise Damaged(f"{len(problems)} problems, the first: {problems[0]}")
             index, name = store._session.index(), store._session.pads.name
             found = {path.name for path in (home / "pads").glob("*/*") if path.suffix != ".tmp"}
             known = {name(number).address for number in range(index.pads)}

@@ -128,7 +128,7 @@ def test_a_fork_while_the_lock_is_being_taken_does_not_keep_it(rig: StoreRig, mo
     nobody closes there."""
     end, wait = os.pipe()
     children: list[int] = []
-    attempt = vars(lock)["_try"]
+    attempt = vars(lock)["try_flock"]
 
     def fork_when_taken(fd: int) -> bool:
         taken = bool(attempt(fd))
@@ -140,7 +140,7 @@ def test_a_fork_while_the_lock_is_being_taken_does_not_keep_it(rig: StoreRig, mo
                 os._exit(0)
         return taken
 
-    monkeypatch.setattr(lock, "_try", fork_when_taken)
+    monkeypatch.setattr(lock, "try_flock", fork_when_taken)
     try:
         rig.store.put("l", SMALL)
         with Store.open(rig.home) as other:
