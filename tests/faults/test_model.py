@@ -20,6 +20,7 @@ from anthill_sync import Store, durable
 from anthill_sync.config import EMBEDDED_NETWORK
 from anthill_sync.errors import KeyNotFound, NetworkError, PutFailed, TryAgain
 from anthill_sync.networks import memory
+from anthill_sync.summaries import RecoveryReport
 from tests.recovery_tools import facts, is_clean, lose_index, recovered
 from tests.store_tools import CHUNK, StoreRig, permanent, transient
 
@@ -238,11 +239,17 @@ class StoreMachine(RuleBasedStateMachine):
 
     # -- the index anew
 
+    def recover(self) -> RecoveryReport:
+        """Under a Store that is open; whatever is asked next, its memory map follows."""
+        report = recovered(self.rig)
+        assert self.rig.store.check().problems == ()
+        return report
+
     @rule()
     def recover_what_is_sound(self) -> None:
         """An undamaged index always wins; but what was interrupted may be found to lack nothing but its record."""
         before, clean = facts(self.rig.index), is_clean(self.rig.index)
-        report = recovered(self.rig)
+        report = self.recover()
         if clean:
             assert (facts(self.rig.index), report.changed) == (before, False)
         for change in [each for each in self.unfinished if self._is_made(each)]:
@@ -260,7 +267,7 @@ class StoreMachine(RuleBasedStateMachine):
             return
         before = facts(self.rig.index)
         lose_index(self.rig)
-        assert recovered(self.rig).keys == tuple(sorted(self.values))
+        assert self.recover().keys == tuple(sorted(self.values))
         assert facts(self.rig.index) == before
         self.compare()
         self.done["lost indexes recovered"] += 1
