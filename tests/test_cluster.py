@@ -155,7 +155,7 @@ def test_two_machines_with_one_key_write_at_once_without_disturbing_each_other(s
     stores = [
         Store.create(tmp_path / f"home {slot}", network=url, key_file=key, slot=slot, pad_size=64 * 1024) for slot in KEY_SLOTS
     ]
-    expected = [{f"key {n}": noise((slot, n), 50_000 + n) for n in range(60)} for slot in KEY_SLOTS]
+    expected = [{f"key {n}": noise((slot, n), 50_000 + n) for n in range(20)} for slot in KEY_SLOTS]
 
     def write(slot: int) -> None:
         stores[slot].put_many(expected[slot])

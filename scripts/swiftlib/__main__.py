@@ -17,7 +17,8 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--folder", type=Path, default=ROOT / ".swift-cluster", help="where the cluster lives")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("start", help="start it, empty; prints the network URL and the environment it needs")
+    start = commands.add_parser("start", help="start it, empty; prints the network URL and the environment it needs")
+    start.add_argument("--owner", type=int, metavar="PID", help="end it when this process ends")
     commands.add_parser("stop", help="end all its processes and remove its data")
     commands.add_parser("status", help="say which nodes run")
     for name, words in (("kill-node", "kill all servers of nodes"), ("start-node", "start them again, with their data")):
@@ -31,7 +32,7 @@ def main() -> None:
     options = parse()
     cluster = Cluster(options.folder)
     if options.command == "start":
-        cluster.start()
+        cluster.start(options.owner)
         print(cluster.url)
         print("".join(f"export {name}={value}\n" for name, value in cluster.environment.items()), end="")
     elif options.command == "stop":

@@ -43,14 +43,15 @@ class Cluster:
             "AWS_REGION": configuration.REGION,
         }
 
-    def start(self) -> None:
-        """Start all servers on empty disks, and make the bucket."""
+    def start(self, owner: int | None = None) -> None:
+        """Start all servers on empty disks, and make the bucket. They end when the process ``owner`` does."""
         if any(self._running(name) for name in self._servers()):
             raise RuntimeError(f"it runs already in {self._folder}: stop it first")
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
         ports = dict(zip(("proxy", *configuration.KINDS), _free_ports(1 + len(configuration.KINDS)), strict=True))
         (self._folder / "ports.json").write_text(json.dumps(ports))
+        (self._folder / "owner").write_text("" if owner is None else str(owner))
         configuration.write(self._folder, NODES, ports)
         try:
             self._launch(self._servers())
@@ -85,8 +86,9 @@ class Cluster:
         return [name for node in NODES for name in _servers_of(node)] + ["proxy"]
 
     def _launch(self, names: list[str]) -> None:
+        owner = (self._folder / "owner").read_text().split()
         for name in names:
-            command = [sys.executable, "-m", "swiftlib.server", name.rstrip("1234"), str(self._folder / f"{name}.conf")]
+            command = [sys.executable, "-m", "swiftlib.server", name.rstrip("1234"), str(self._folder / f"{name}.conf"), *owner]
             with (self._folder / f"{name}.log").open("ab") as log:
                 process = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._folder, start_new_session=True

@@ -29,7 +29,7 @@ class SwiftCluster:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        url, *exports = self._run("start").splitlines()
+        url, *exports = self._run("start", "--owner", str(os.getpid())).splitlines()
         self._url = url
         self.environment = dict(line.removeprefix("export ").split("=", 1) for line in exports)
         self.down: set[int] = set()
