@@ -201,16 +201,9 @@ class BlankUnit:
                 self._send()
         except BaseException as error:  # noqa: BLE001 - the operation carries it to its caller
             if self._pad not in supply.doubts:
-                self._give_back()
+                supply.give_back(self._pad)
             address = self._committer.pads.name(self._pad).address
             self.operation.fail(describe_failure(error, step="write", pad=address))
-
-    def _give_back(self) -> None:
-        if not self._damaged:
-            self._committer.supply.give_back(self._pad)
-            return
-        with self._committer.supply.lock:
-            self._committer.supply.map.block(self._pad)
 
     def _send(self) -> None:
         committer, pad = self._committer, self._pad
