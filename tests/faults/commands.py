@@ -65,6 +65,7 @@ CASES = [
     Case("recover", read_only=(77,), alone=(75,)),
     Case("init", silent=73, read_only=(73,), alone=(73,)),
     shows("--version"),
+    shows("completion bash"),
     Case("nonsense", silent=64, read_only=(64,), alone=(64,)),
 ]
 
