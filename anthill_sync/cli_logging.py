@@ -35,7 +35,7 @@ class _OneLine(logging.Formatter):
         super().__init__("%(asctime)s %(run)s %(process)d %(threadName)s %(levelname)s %(name)s: %(message)s")
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802  (logging's name)
-        return datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
+        return datetime.fromtimestamp(min(record.created, 253402214400.0)).astimezone().isoformat(timespec="milliseconds")
 
     def format(self, record: logging.LogRecord) -> str:
         record.run = RUN_ID

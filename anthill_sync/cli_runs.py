@@ -167,7 +167,8 @@ def _successes(home: Path) -> dict[str, str]:
 
 
 def _iso(seconds: float) -> str:
-    return timestamp(datetime.fromtimestamp(seconds, timezone.utc))
+    last = 253402300799.0  # the end of the calendar: a wrong clock must not fail a run that went well
+    return timestamp(datetime.fromtimestamp(min(max(seconds, 0.0), last), timezone.utc))
 
 
 def _seconds(text: str | None) -> float | None:
