@@ -70,16 +70,14 @@ class Session:
 
     def index(self) -> MasterIndex:
         """The index as the files have it now."""
-        self._check_usable()
+        self.check_usable()
         self.journal.refresh()
         return self.journal.index
 
     @contextmanager
     def mutating(self, keys: Iterable[str] = ()) -> Iterator[MasterIndex]:
         """Hold the keys and the store's lock; the index inside is the current one."""
-        self._check_usable()
-        if self._read_only:
-            raise PermissionRefused(f"{self.home} was opened read-only")
+        self.check_writable()
         if getattr(self._inside, "active", False):
             raise NestedMutation("a callback or source of this Store may not change the same Store: it would wait for itself")
         with self._key_locks.hold(keys):
@@ -101,7 +99,14 @@ class Session:
         finally:
             self._inside.active = before
 
-    def _check_usable(self) -> None:
+    def check_writable(self) -> None:
+        """Raise unless this process could begin a mutation now."""
+        self.check_usable()
+        if self._read_only:
+            raise PermissionRefused(f"{self.home} was opened read-only")
+
+    def check_usable(self) -> None:
+        """Raise when the store is closed, or belongs to another process."""
         if os.getpid() != self._pid:
             raise UsedAfterFork("this Store was opened before a fork: open it again in the child process")
         if self._closed:
@@ -147,7 +152,7 @@ class Session:
     @contextmanager
     def questioning(self) -> Iterator[bool]:
         """The memory map follows the index inside; True: nothing of this process is changing it, and nothing will."""
-        self._check_usable()
+        self.check_usable()
         with self._gate:
             if not self._writers:
                 with self.allocator.lock, self.journal.index_lock:

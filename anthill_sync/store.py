@@ -15,6 +15,7 @@ from .entries import check_key, check_prefix, detail_of, entry_of, pending_of, u
 from .errors import AnthillError, InvalidArgument, KeyNotFound
 from .events import Confirm, OnEvent
 from .keys import read_key_file
+from .opening import Opens, ValueOpener
 from .putting import PutOptions
 from .reader import OnProgress, Reader
 from .session import Session
@@ -69,7 +70,7 @@ class Store(MutableMapping[str, bytes]):
         return cls.open(place, passphrase=passphrase)
 
     @classmethod
-    def open(
+    def _open_store(
         cls,
         home: str | Path | None = None,
         *,
@@ -86,6 +87,8 @@ class Store(MutableMapping[str, bytes]):
         key = read_key_file(config.key_path(place), passphrase)
         network = creating.connect(place, config, resolved)
         return cls(Session(place, config, key, resolved, network, lock_wait=lock_wait, read_only=read_only))
+
+    open = Opens(lambda kind: kind._open_store, lambda store: ValueOpener(store._session, store._reader))
 
     def close(self) -> None:
         """Close the store. Mutations running in other threads are stopped and get 5 seconds. Safe to repeat."""

@@ -17,8 +17,23 @@ ROOT = Path(__file__).resolve().parent.parent / "anthill_sync"
 # From the top down. A module may import from its own layer and from those below it.
 LAYERS = [
     ("command line", ["__main__", "cli", "cli_*", "console", "progress", "render", "trees", "trees_*", "server", "server_*"]),
-    ("store", ["__init__", "store", "putting", "removing", "reader", "checking", "creating", "recovery*", "repair*"]),
-    ("session", ["session", "config", "entries", "destinations"]),
+    (
+        "store",
+        [
+            "__init__",
+            "store",
+            "opening",
+            "handles",
+            "putting",
+            "removing",
+            "reader",
+            "checking",
+            "creating",
+            "recovery*",
+            "repair*",
+        ],
+    ),
+    ("session", ["session", "config", "entries", "destinations", "spool"]),
     ("allocator", ["allocator", "planning", "writing", "rewriting", "takeover", "usage"]),
     ("uploading", ["shared_pads", "composing", "units", "reading", "uploads", "committer", "supply"]),
     ("pipeline", ["download", "pipeline", "operation"]),
