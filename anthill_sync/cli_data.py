@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import stat
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .cli_output import TerminalText, is_terminal
 from .console import Console, KeyName, command
-from .errors import AnthillError, DestinationExists, InvalidArgument, KeyNotFound, NoRoom, PartialFailure, SourceNotFound
+from .errors import AnthillError, DestinationExists, InvalidArgument, KeyNotFound, NoRoom, PartialFailure
 from .render import got_fields, human_size, plural, put_fields
 from .settings import parse_size
 from .summaries import Entry
@@ -39,27 +38,47 @@ def register(app: typer.Typer) -> None:
 def put(
     console: Console,
     key: KeyName,
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A file, - for stdin, or with -r a directory.")],
+    source: Annotated[str | None, typer.Argument(metavar="SOURCE", help="A file, - for stdin, or with -r a directory.")] = None,
+    more: Annotated[list[str] | None, typer.Argument(metavar="[ARGS...]", help="Of the command, with --from-command.")] = None,
     recursive: Recursive = False,
     if_absent: Annotated[bool, typer.Option("--if-absent", help="Only when there is no such key.")] = False,
     checksum: Annotated[bool, typer.Option("--checksum", help="With -r: read files whose size and time are the same.")] = False,
+    from_command: Annotated[bool, typer.Option("--from-command", help="Store what -- SOURCE ARGS... writes.")] = False,
+    allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Also when stdin or the command gives nothing.")] = False,
 ) -> None:
     """Store a value."""
     from .entries import check_prefix
 
-    if checksum and not recursive:
-        raise InvalidArgument("--checksum goes with -r")
+    command = _check_put(source, more or [], recursive, checksum, from_command)
     with console.store() as store:
         if recursive:
             key = check_prefix(key)
-            _put_tree(console, store, key, Path(source), if_absent=if_absent, checksum=checksum)
+            _put_tree(console, store, key, Path(source or ""), if_absent=if_absent, checksum=checksum)
         else:
-            _put_one(console, store, key, source, if_absent=if_absent)
+            _put_one(console, store, key, source or "", command, if_absent=if_absent, allow_empty=allow_empty)
 
 
-def _put_one(console: Console, store: Store, key: str, source: str, *, if_absent: bool) -> None:
-    console.stdin_is_data = source == "-"
-    with console.reporting() as report, _source(source) as opened:
+def _check_put(source: str | None, more: list[str], recursive: bool, checksum: bool, from_command: bool) -> list[str]:
+    """The command to run, if any; ``InvalidArgument`` for what does not go together."""
+    if source is None:
+        what = "the command: put KEY --from-command -- COMMAND ARGS..." if from_command else "SOURCE: a file, or - for stdin"
+        raise InvalidArgument(f"missing argument, {what}")
+    if from_command:
+        if recursive:
+            raise InvalidArgument("--from-command stores one value: not with -r")
+        return [source, *more]
+    if more:
+        raise InvalidArgument(f"unexpected argument {more[0]!r}; the words of a command go with --from-command")
+    if checksum and not recursive:
+        raise InvalidArgument("--checksum goes with -r")
+    return []
+
+
+def _put_one(
+    console: Console, store: Store, key: str, source: str, command: Sequence[str], *, if_absent: bool, allow_empty: bool
+) -> None:
+    console.stdin_is_data = source == "-" and not command
+    with console.reporting() as report, _source(console, source, command, allow_empty) as opened:
         entry = store.put(
             key,
             opened,
@@ -74,25 +93,12 @@ def _put_one(console: Console, store: Store, key: str, source: str, *, if_absent
         console.note(f"stored {key}: {_moved(entry)}")
 
 
-@contextlib.contextmanager
-def _source(source: str) -> Iterator[Path | BinaryIO]:
-    """The path of a file; a binary stream for ``-`` and for what can only be read once, like a pipe."""
-    if source == "-":
-        if sys.stdin is None:
-            raise SourceNotFound("standard input is closed")
-        yield sys.stdin.buffer
-        return
-    try:
-        mode = os.stat(source).st_mode
-    except OSError as error:
-        raise SourceNotFound(f"{source}: {error.strerror}") from None
-    if stat.S_ISDIR(mode):
-        raise InvalidArgument(f"{source} is a directory: give -r to store what is in it")
-    if stat.S_ISREG(mode):
-        yield Path(source)
-    else:
-        with open(source, "rb") as stream:
-            yield stream
+def _source(console: Console, source: str, command: Sequence[str], allow_empty: bool) -> Any:
+    from .cli_sources import output_of, source_of
+
+    if command:
+        return output_of(command, allow_empty=allow_empty, signals=console.signals, say=console.say)
+    return source_of(source, allow_empty=allow_empty)
 
 
 def _moved(entry: Entry) -> str:
