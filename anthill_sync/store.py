@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from operator import itemgetter
 from pathlib import Path
@@ -10,16 +11,15 @@ from typing import Any, BinaryIO, TypeVar, overload
 
 from . import checking, creating, putting, removing
 from .config import default_home as _default_home
-from .config import read_config
 from .entries import check_key, check_prefix, detail_of, entry_of, pending_of, under, value_of
-from .errors import AnthillError, InvalidArgument, KeyNotFound
+from .errors import AnthillError, InvalidArgument, KeyNotFound, StoreClosed
 from .events import Confirm, OnEvent
-from .keys import read_key_file
 from .opening import Opens, ValueOpener
 from .putting import PutOptions
 from .reader import OnProgress, Reader
+from .reopening import Opening, check_can_move
 from .session import Session
-from .settings import Settings, resolve
+from .settings import Settings
 from .sources import SourceLike
 from .summaries import CheckReport, Entry, Pending, ResumeReport, Usage
 
@@ -38,10 +38,35 @@ class Store(MutableMapping[str, bytes]):
     ``len``, iteration, ``clear`` and ``==`` (identity) read the index only.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, opening: Opening | None = None) -> None:
         """Use ``Store.open`` or ``Store.create``."""
-        self._session = session
-        self._reader = Reader(session)
+        self._prepare(opening or Opening(session.home), session)
+
+    def _prepare(self, opening: Opening, session: Session | None = None) -> None:
+        self._opening = opening
+        self._opening_lock = threading.Lock()  # guards _opened, of a store that is opened when it is first used
+        self._opened = session
+        self._closed = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickle has home and options, no secret, and is opened, with the key file, when it is first used."""
+        if self._opened is not None:
+            check_can_move(self._opened)
+        return _unpickled, (type(self), self._opening.for_another_process())
+
+    @property
+    def _session(self) -> Session:
+        if self._opened is None:
+            with self._opening_lock:
+                if self._closed:
+                    raise StoreClosed("the Store is closed")
+                if self._opened is None:
+                    self._opened = self._opening.open()
+        return self._opened
+
+    @property
+    def _reader(self) -> Reader:
+        return Reader(self._session)
 
     @classmethod
     def create(
@@ -82,17 +107,17 @@ class Store(MutableMapping[str, bytes]):
         """Open a store. ``lock_wait``: seconds a mutation waits for another process's lock. ``settings`` override the
         environment and ``config.json``. Nothing is locked, and no thread runs, until a mutation needs it."""
         place, why = _default_home() if home is None else (Path(home).absolute(), "it was named")
-        config = read_config(place, why)
-        resolved = resolve(config.settings, settings)
-        key = read_key_file(config.key_path(place), passphrase)
-        network = creating.connect(place, config, resolved)
-        return cls(Session(place, config, key, resolved, network, lock_wait=lock_wait, read_only=read_only))
+        opening = Opening(place, why, lock_wait, read_only, settings)
+        return cls(opening.open(passphrase), opening)
 
     open = Opens(lambda kind: kind._open_store, lambda store: ValueOpener(store._session, store._reader))
 
     def close(self) -> None:
         """Close the store. Mutations running in other threads are stopped and get 5 seconds. Safe to repeat."""
-        self._session.close()
+        with self._opening_lock:
+            self._closed = True
+        if self._opened is not None:
+            self._opened.close()
 
     def __enter__(self) -> Store:
         return self
@@ -102,7 +127,7 @@ class Store(MutableMapping[str, bytes]):
 
     @property
     def home(self) -> Path:
-        return self._session.home
+        return self._opening.home
 
     @property
     def key_path(self) -> Path:
@@ -286,4 +311,10 @@ class Store(MutableMapping[str, bytes]):
         return True
 
     def __repr__(self) -> str:
-        return f"<Store {self.home} on {self.network_url}>"
+        return f"<Store {self.home}{', not opened yet' if self._opened is None else f' on {self.network_url}'}>"
+
+
+def _unpickled(kind: type[Store], opening: Opening) -> Store:
+    store = kind.__new__(kind)
+    store._prepare(opening)
+    return store

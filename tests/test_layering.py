@@ -22,7 +22,7 @@ LAYERS = [
         [
             "__init__",
             "store",
-            "opening",
+            "*opening",
             "handles",
             "putting",
             "removing",

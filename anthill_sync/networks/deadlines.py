@@ -93,8 +93,10 @@ class Watchdog:
 
     def _start(self) -> None:
         if self._thread is None and not self.closed:
-            self._thread = threading.Thread(target=self._run, name="anthill-deadlines", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="anthill-deadlines", daemon=True)
+            with suppress(RuntimeError):  # no thread can be started now: the call has its socket's own time-outs only
+                thread.start()
+                self._thread = thread
 
     def _run(self) -> None:
         while True:

@@ -108,8 +108,8 @@ def run(home: Path, act: Act, **settings: object) -> None:
         act(store)
     finally:
         store.close()
-        for executor in (store._session.pipeline.reservation._pool, store._session.pipeline.upload._pool):
-            executor.shutdown(wait=True)
+        for stage in (store._session.pipeline.reservation, store._session.pipeline.upload):
+            stage._pool._executor.shutdown(wait=True)
 
 
 def rename(old: str, new: str, force: bool = False) -> Act:
