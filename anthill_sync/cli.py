@@ -14,6 +14,7 @@ import typer
 
 from . import cli_checks, cli_completion, cli_data, cli_keys, cli_recovery, cli_serve, cli_settings
 from .cli_ages import recent
+from .cli_bugs import leave_no_core
 from .cli_guard import CLOSED_OUTPUT, exit_code, guarded
 from .cli_options import KeyName, key_text
 from .cli_output import discard_rest, fill_standard_descriptors, is_terminal
@@ -243,6 +244,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     fill_standard_descriptors()
+    leave_no_core()
     with Signals() as signals:
         try:
             code = _run(arguments, Console(signals=signals))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from .store import Store
 
 _SECRET = re.compile(r"secret|token|password|passphrase$|(^|_)key($|_)|credential", re.IGNORECASE)
+_NO_SECRET = re.compile(r"_(id|file|path|endpoint|type|uri)$", re.IGNORECASE)  # names and places of secrets
+_STDIN = "-"
+_MOST_TYPED = 64 * 1024  # characters of a value; keys of service accounts have 2,400
 
 
 def register(app: typer.Typer) -> None:
@@ -63,7 +67,17 @@ def assignment(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
         raise InvalidArgument(f"not NAME=VALUE: {text!r}")
+    if _is_secret(name):
+        raise ConfigurationError(
+            f"--set {name}: a secret on the command line is shown to everybody on this machine; leave it in the environment or a "
+            f"profile, or keep it after init: anthill config {name} - <FILE"
+        )
     return name, value if name.startswith("objects.") else parse_setting(name, value, "--set")
+
+
+def _is_secret(name: str) -> bool:
+    """Whether the value of a setting for the object store library may be a secret."""
+    return name not in SETTING_FIELDS and _SECRET.search(name) is not None and not _NO_SECRET.search(name)
 
 
 def _welcome(store: Store) -> str:
@@ -82,17 +96,32 @@ def config(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None,
     value: Annotated[str | None, typer.Argument(metavar="[VALUE]")] = None,
 ) -> None:
-    """Show all settings with where they come from, show one, or change one."""
+    """Show all settings with where they come from, show one, or change one; VALUE - is read from standard input."""
     from .config import change_setting
 
     home, kept = console.home_path(), console.config()
     if name is not None and value is not None:
-        change_setting(home, name, value)
+        change_setting(home, name, _typed(name, value))
         return
     if name is None:
         console.out("".join(f"{label} = {text}  ({origin})\n" for label, text, origin in _rows(kept, home)))
     else:
         console.out(_one(kept, home, name) + "\n")
+
+
+def _typed(name: str, value: str) -> str:
+    """The value as given, or what standard input holds; a secret in no other way."""
+    if value == _STDIN:
+        text = sys.stdin.read(_MOST_TYPED).rstrip("\r\n") if sys.stdin is not None else ""
+        if not text:
+            raise InvalidArgument(f"standard input holds no value for {name}")
+        return text
+    if _is_secret(name):
+        raise ConfigurationError(
+            f"{name}: a secret on the command line is shown to everybody on this machine; write it to standard input: "
+            f"anthill config {name} - <FILE"
+        )
+    return value
 
 
 def _rows(kept: Config, home: Path) -> Iterator[tuple[str, str, str]]:
@@ -129,7 +158,7 @@ def _shown(name: str, value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if name not in SETTING_FIELDS and _SECRET.search(name):
+    if _is_secret(name):
         return "(set, not shown)"
     text = f"{value:g}" if isinstance(value, float) else str(value)
     return re.sub(r"(?<=//)[^/@\s]+@", "...@", text)  # a proxy's user and password

@@ -36,7 +36,7 @@ class Committer:
         self.buffers = Buffers(pad_size)
         self._announce_lock = threading.Lock()
         self._announced: set[int] = set()
-        self._sending: set[int] = set()  # pads whose image is on its way or not recorded yet
+        self._sending: set[int] = set()  # pads whose image is about to be sent, on its way, or not recorded yet
 
     def reset(self) -> None:
         """The lock was just taken: nothing is announced."""
@@ -55,8 +55,10 @@ class Committer:
                 upload.begun = True
 
     def announce(self, pad: int) -> None:
-        """Name ``pad`` in ``writing``, and with it the empty pads that come next, so that one record serves many."""
+        """Name ``pad`` in ``writing``, and with it the empty pads that come next, so that one record serves many. From now
+        on its image may be sent, whatever becomes of the caller that it is for."""
         with self._announce_lock:
+            self._sending.add(pad)
             if pad not in self._announced:
                 pads = [pad, *self._ahead(pad)]
                 self.journal.append([["writing", pads]])
@@ -74,15 +76,21 @@ class Committer:
         """Replace the pad's image by ``data`` with this counter; its digest. ``compared``: the stored header was read
         just now. After a failed attempt the pad is in doubt, unless nothing was sent."""
         if not compared:
-            self.pads.check_unchanged(pad, counter - 1)
+            self._compare(pad, counter - 1)
         digest = image_digest(data)
-        self._sending.add(pad)
         try:
             self.pads.send(pad, Image(data, counter, digest))
         except BaseException as error:
             self.supply.block(pad, error)
             raise
         return digest
+
+    def _compare(self, pad: int, counter: int) -> None:
+        try:
+            self.pads.check_unchanged(pad, counter)
+        except BaseException:
+            self._sending.discard(pad)  # nothing was sent
+            raise
 
     def commit(self, pad: int, records: list[Record], placed: Callable[[], None]) -> None:
         """Make the records of a confirmed image durable, then change the memory map: ``placed`` first, then what the

@@ -57,7 +57,8 @@ class Downloader:
 
     def open_block(self, chunk: int, block: Block) -> bytes:
         """One chunk's plaintext; ``BlockDamaged`` or ``PadNotFound`` when it is not what was written."""
-        return self._pads.sealer.open_block(block.data_id, chunk, self._pads.read_extent(block.extent))
+        sealer = self._pads.sealer
+        return self._pads.open_extent(block.extent, lambda sealed: sealer.open_block(block.data_id, chunk, sealed))
 
     def plain(self, value: Value, parts: list[Part]) -> Iterator[memoryview]:
         """The parts in order, each valid until the next is asked for. One alone is read on the calling thread: a pool
@@ -85,9 +86,14 @@ class Downloader:
     def _open(self, value: Value, part: Part) -> tuple[memoryview, memoryview]:
         chunk, first, stop = part
         block = self._block(value, chunk)
-        sealed = self._pads.read_extent(block.extent)
-        buffer = self._buffers.take()
-        self._pads.sealer.open_block_into(block.data_id, chunk, sealed, buffer)
+        sealer = self._pads.sealer
+
+        def opens(sealed: bytes) -> memoryview:
+            buffer = self._buffers.take()  # once there is something to open
+            sealer.open_block_into(block.data_id, chunk, sealed, buffer)
+            return buffer
+
+        buffer = self._pads.open_extent(block.extent, opens)
         return buffer, buffer[first:stop]
 
     def _block(self, value: Value, chunk: int) -> Block:

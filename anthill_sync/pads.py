@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
-from .errors import AnotherWriter, BlockDamaged, NetworkError, RolledBack
+from .errors import AnotherWriter, BlockDamaged, NetworkError, PadNotFound, RolledBack
 from .image import Header, Table, parse_header, parse_table
 from .keys import MasterKey, PadKey
-from .networks.base import Image, Network
+from .networks.base import Image, Network, any_replica
 from .sealing import Sealer, image_digest
 from .space import HEADER_SIZE
 from .values import Extent
 
 UNKNOWN_DIGEST = bytes(16)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,14 @@ class Pads:
         """The sealed bytes of one block, fewer when the image is shorter. ``PadNotFound`` when it is not there."""
         pad, offset, length = extent
         return self.network.read(self.name(pad), offset, length)
+
+    def open_extent(self, extent: Extent, opens: Callable[[bytes], T]) -> T:
+        """What ``opens`` makes of the sealed bytes of one block. Where replicas may differ, any may answer, and only if
+        its bytes do not open the newest is asked for: blocks are never overwritten, so those that open are right."""
+        if self.network.properties.eventual:
+            with suppress(BlockDamaged, PadNotFound), any_replica():
+                return opens(self.read_extent(extent))
+        return opens(self.read_extent(extent))
 
     def read_header(self, pad: int) -> tuple[Header | None, bytes]:
         """The stored header and its bytes; None when the pad is reserved and empty."""
@@ -90,7 +103,7 @@ class Pads:
         if found > counter:
             raise AnotherWriter(
                 f"{self.describe(pad)} was written by another writer (counter {found}, ours is {counter}); nothing was written. "
-                "Is a copy of this home in use elsewhere?",
+                "Is a copy of this home in use elsewhere? If not, 'anthill recover' goes on from what the pads show",
                 pad=pad,
             )
         if found < counter:

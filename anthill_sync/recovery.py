@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from .checking import Job, open_blocks
-from .errors import ConfigurationError, Damaged
+from .errors import Damaged, NetworkNotFound
 from .memory_map import WHOLE_PAD
 from .recovery_index import Rebuilt, blocks_of_missing, rebuild
 from .recovery_scan import Found, Scan, chunk_sizes, scan
@@ -43,13 +43,14 @@ def recover(session: Session, found: Scan | None = None) -> RecoveryReport:
 
 
 def look(session: Session, found: Scan | None = None) -> State:
-    """The pads and the witness; ``Damaged`` or ``ConfigurationError`` when they cannot be this store's."""
+    """The pads and the witness. ``NetworkNotFound`` where there is not one pad: a disk that is not mounted must not be taken
+    for one that lost everything. ``Damaged`` for pads of other chunks than the store's."""
     witness = read_witness(session.home, session.config.pad_size)
-    found = found or scan(session.pads, session.pipeline, witness.base.pads)
-    if found.pads == found.found.count(Found.ABSENT) and not witness.sound:
-        raise ConfigurationError(
-            f"no pad of this key in slot {session.config.slot} is on {session.config.network}, and the index is damaged "
-            f"({witness.damage}); nothing was changed. Are key file, slot and network the right ones?"
+    found = found or scan(session.pads, session.pipeline, witness.pads)
+    if found.pads == found.found.count(Found.ABSENT) and (witness.damage or any(witness.base.counters)):
+        raise NetworkNotFound(
+            f"no pad of this key in slot {session.config.slot} is on {session.config.network}; nothing was changed. "
+            "Is it mounted, and are network, slot and key file the right ones?"
         )
     sizes = chunk_sizes(found) - {session.config.chunk_size}
     if sizes:
@@ -69,7 +70,7 @@ def put_in_place(session: Session, state: State, rebuilt: Rebuilt) -> RecoveryRe
     """Make the rebuilt index the store's, unless it is the one that is there. ``IndexDamaged`` before that, should it
     contradict itself."""
     map_of(rebuilt.index, session.config.pad_size, WHOLE_PAD)
-    kept = [] if rebuilt.same else session.journal.replace(rebuilt.index)
+    kept = [] if rebuilt.same else session.replace_index(rebuilt.index)
     return RecoveryReport(
         keys=tuple(sorted(rebuilt.index.values)),
         changed=not rebuilt.same,

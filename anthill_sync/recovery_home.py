@@ -12,7 +12,7 @@ from . import durable
 from .config import CONFIG_NAME, EMBEDDED_NETWORK, KEY_NAME, Config, make_home, read_config, write_config
 from .creating import connect, probe
 from .errors import ConfigurationError, IndexDamaged, LocalIOError, NoRoom, NoStore
-from .journal import LOCK_NAME, SNAPSHOT_NAME
+from .journal import JOURNAL_NAME, LOCK_NAME, SNAPSHOT_NAME
 from .keys import MasterKey, read_key_file
 from .lock import check_flock
 from .networks import normalise_url
@@ -97,7 +97,9 @@ def make_from_pads(home: Path, wanted: Config, key: MasterKey, settings: Setting
     make_home(home)
     try:
         check_flock(home / LOCK_NAME)
-        fresh = not (home / SNAPSHOT_NAME).exists()  # else a process that still has the store open may be writing
+        fresh = not any(
+            (home / name).exists() for name in (SNAPSHOT_NAME, JOURNAL_NAME)
+        )  # else a process that still has the store open may be writing
         report = _recover(home, config, key, settings, lock_wait, found if fresh else None)
         if (home / CONFIG_NAME).exists():
             kept = durable.keep(home / CONFIG_NAME)

@@ -119,6 +119,11 @@ class _Rebuilder:
         pending = self._base.pending_uploads.get(key)
         return pending is not None and pending.manifest is not None and pending.manifest[:2] == (pad, version)
 
+    def _is_unfinished(self, key: str, version: int) -> bool:
+        """True for what an interrupted put of the base has written: nothing is lost when it is not whole."""
+        value = self._base.values.get(key)
+        return key in self._base.pending_uploads and (value is None or version > value.version)
+
     def _was_left_out(self, key: str, pad: int) -> bool:
         """True for a manifest newer than the value that is nevertheless not meant to leave the network: an earlier recovery
         found it incomplete. Its blocks may have come back."""
@@ -143,7 +148,7 @@ class _Rebuilder:
             if version >= self._wanted.get(key, 0):
                 self._wanted.pop(key, None)
             return
-        if not self._waits(key, pad, version):
+        if not self._is_unfinished(key, version):
             self._want({key: version})
         value = self._assemble(manifest, pad)
         if value is None:
@@ -266,8 +271,8 @@ class _Rebuilder:
 
     def _become_new_run(self) -> None:
         newest = max((raw.version >> 32 for _, raw in self._found.manifests), default=0)
-        versions = (value.version >> 32 for value in self._base.values.values())
-        self._index.run = max([self._witness.run, newest, *versions]) + 1
+        versions = (value.version >> 32 for _, value in self._witness.values())
+        self._index.run = max([self._witness.run, newest, self._witness.later.highest >> 32, *versions]) + 1
         self._index.run_id = os.urandom(RUN_ID_SIZE)
         self._index.sequence = self._witness.sequence + 1
 

@@ -37,6 +37,7 @@ class Later:
     waiting: dict[str, set[int]] = field(default_factory=dict)  # key -> versions of manifests of unpublished puts
     given_up: set[tuple[str, int]] = field(default_factory=set)  # (key, version) of manifests of abandoned puts
     values: dict[str, Value] = field(default_factory=dict)  # published by these lines, as far as they tell
+    pads: int = 0  # numbers named
 
     def learn(self, record: Record) -> None:
         """Take in one record; the shapes are those of ``MasterIndex``."""
@@ -97,17 +98,20 @@ class Witness:
         """The index always wins."""
         return self.damage is None
 
+    @property
+    def pads(self) -> int:
+        """Pad numbers that were in use."""
+        return max(self.base.pads, self.later.pads)
+
     def counter(self, pad: int) -> tuple[int, bytes]:
         """Counter and digest of the pad's last image that is known of; (0, zeros) without one."""
         known = (self.base.counters[pad], self.base.digest(pad)) if pad < self.base.pads else (0, bytes(16))
         return max(known, self.later.counters.get(pad, known), key=lambda pair: pair[0])
 
     def values(self) -> Iterator[tuple[str, Value]]:
-        """What was published last, as far as this machine knows: key and value."""
+        """Published versions that this machine knows of: key and value."""
         yield from self.later.values.items()
-        for key, value in self.base.values.items():
-            if key not in self.later.values:
-                yield key, value
+        yield from self.base.values.items()
 
     def known(self, key: str, chunk: int) -> Iterator[Block]:
         """What this machine knows of a chunk of ``key``."""
@@ -159,6 +163,7 @@ def _distrusted(witness: Witness, damage: str) -> Witness:
     later.given_up.update((key, version) for key, places in index.stale.items() for _, version in places)
     for pad in range(index.pads):
         later.counters[pad] = witness.counter(pad)
+    later.pads = max(later.pads, index.pads)
     hints = dict(index.values)
     return Witness(MasterIndex(), damage, later, hints, witness.run, witness.sequence)
 
@@ -235,16 +240,18 @@ def _later(base: MasterIndex, lines: list[Salvaged], whole_end: bool) -> Later:
                 later.learn(record)
     if not whole_end:
         later.hole()
-    later.values = _told(base, lines)
+    index = _told(base, lines)
+    later.pads = index.pads
+    later.values = {key: value for key, value in index.values.items() if base.values.get(key) != value}
     return later
 
 
-def _told(base: MasterIndex, lines: list[Salvaged]) -> dict[str, Value]:
-    """Values that the lines publish, with what else they and the base tell of them. Where lines are missing a value may
-    be one that was, and a record that needs what they said is left out."""
+def _told(base: MasterIndex, lines: list[Salvaged]) -> MasterIndex:
+    """The index that the lines would make of the base. Where lines are missing a value may be one that was, and a record
+    that needs what they said is left out."""
     index = deepcopy(base)
     for line in lines:
         for record in line.records:
             with suppress(ImpossibleRecord):
                 index.apply(record)
-    return {key: value for key, value in index.values.items() if base.values.get(key) != value}
+    return index

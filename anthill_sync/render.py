@@ -219,7 +219,7 @@ def stat_listing(entry: Entry) -> str:
 def usage_listing(usage: Usage) -> str:
     """``usage``: counts, one per line."""
     pads, size = usage.pads, usage.bytes
-    facts = ", ".join(f"{name} {value}" for name, value in usage.facts.items())
+    facts = ", ".join(f"{name} {_fact(value)}" for name, value in usage.facts.items())
     return (
         f"keys: {usage.keys}\n"
         f"pads: {pads.total} total, {pads.used} used, {pads.free} free ({pads.reserved} never written)\n"
@@ -230,6 +230,10 @@ def usage_listing(usage: Usage) -> str:
         f"network: {printable(usage.network)}, slot {usage.slot}\n"
         f"facts: {printable(facts)}\n"
     )
+
+
+def _fact(value: Any) -> str:
+    return "/".join(map(str, value)) or "none" if isinstance(value, (list, tuple)) else str(value)
 
 
 def check_listing(report: CheckReport | DrillReport) -> str:

@@ -67,7 +67,7 @@ def _tell_of_losses(state: State, rebuilt: Rebuilt, tell: Tell) -> None:
 def _mend_pads(session: Session, report: RecoveryReport) -> RecoveryReport:
     """Take every value off the damaged pads, then empty them; then take dead manifests off the network."""
     away = frozenset(pad for pad, status in enumerate(session.index().status) if status == PadStatus.DAMAGED)
-    keys = [key for key, value in session.index().values.items() if _is_on(value, away)]
+    keys = [key for key, value in list(session.index().values.items()) if _is_on(value, away)]
     with session.mutating(keys) as index:
         abandoned = [key for key in keys if key in index.pending_uploads]
         _move(session, index, keys, away)

@@ -110,6 +110,14 @@ class Session:
                     self.journal.give_up()
                     self._gate.notify_all()
 
+    def replace_index(self, index: MasterIndex) -> list[Path]:
+        """Inside ``replacing``: put ``index`` in place of the one that was there, and the memory map that it implies; the
+        names under which the old files are kept."""
+        kept = self.journal.replace(index)
+        with self.allocator.lock:
+            self.allocator.load()
+        return kept
+
     @contextmanager
     def inside(self) -> Iterator[None]:
         """This thread runs a mutation, or a callback of one: it may not start another."""

@@ -292,9 +292,10 @@ class Store(MutableMapping[str, bytes]):
         seed: int | None = None,
         max_seconds: float | None = None,
     ) -> CheckReport:
-        """Prove the index and the memory map; with ``read_data`` read and open every block below ``prefix``, with
-        ``sample`` that random percentage of them. With ``max_seconds`` as many blocks as that time allows, from where the
-        last such check stopped, which is remembered in the home."""
+        """Prove the index, its files and the memory map; with ``read_data`` read and open every block below ``prefix``, with
+        ``sample`` that random percentage of them. Without either limit every pad is compared with the index as well. With
+        ``max_seconds`` as many blocks as that time allows, from where the last such check stopped, which is remembered in
+        the home."""
         options = CheckOptions(check_prefix(prefix), read_data, sample, seed)
         return checking_rounds.check(self._session, options, max_seconds)
 

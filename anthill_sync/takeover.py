@@ -110,7 +110,7 @@ def _resolve_one(index: MasterIndex, memory_map: MemoryMap, pads: Pads, pad: int
             return _adopt(pads, pad, header, table)
     raise AnotherWriter(
         f"{pads.describe(pad)} holds an image that this store did not write; nothing was written. "
-        "Is a copy of this home in use elsewhere?",
+        "Is a copy of this home in use elsewhere? If not, 'anthill recover' goes on from what the pads show",
         pad=pad,
     )
 

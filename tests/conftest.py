@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.cluster import SwiftCluster, Unavailable
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--long``: fault campaigns in full. ``--seed``: make one again. ``--report``: where they leave their figures."""
@@ -20,12 +22,15 @@ def long_run(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--long"))
 
 
-@pytest.fixture
-def summary_line(request: pytest.FixtureRequest) -> Iterator[list[str]]:
-    """Lines appended here are shown at the end of the run."""
-    lines: list[str] = []
-    yield lines
-    request.node.user_properties += [("summary", line) for line in lines]
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwiftCluster]:
+    """A Swift cluster of this test process; the tests that want it are skipped, with the reason, where it cannot run."""
+    try:
+        running = SwiftCluster(tmp_path_factory.mktemp("swift"))
+    except Unavailable as error:
+        pytest.skip(str(error))
+    yield running
+    running.stop()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

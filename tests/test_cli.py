@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -85,11 +86,33 @@ def test_config_refuses_what_is_unknown_or_senseless(shell: Shell) -> None:
 
 
 def test_config_does_not_show_secrets(shell: Shell) -> None:
-    shell.ok("config", "objects.aws_secret_access_key", "hunter2")
+    shell.ok("config", "objects.aws_secret_access_key", "-", stdin=b"hunter2\n")
+    assert json.loads((shell.home / "config.json").read_bytes())["settings"]["objects.aws_secret_access_key"] == "hunter2"
     shell.ok("config", "proxy", "http://me:hunter2@proxy:3128")
     assert "hunter2" not in shell.ok("config").out
     assert "hunter2" not in shell.ok("config", "proxy").out
     assert "objects.aws_secret_access_key = (set, not shown)" in shell.ok("config").out
+
+
+@pytest.mark.parametrize("name", ["objects.secret_access_key", "objects.account_key", "objects.bearer_token", "objects.sas_key"])
+def test_a_secret_is_not_taken_from_the_command_line(shell: Shell, tmp_path: Path, name: str) -> None:
+    refused = [shell("config", name, "hunter2"), Shell(tmp_path / "new")("init", "--set", f"{name}=hunter2")]
+    for result in refused:
+        assert result.code == 78
+        assert f"anthill config {name} -" in result.err
+        assert "hunter2" not in result.err
+    assert not (tmp_path / "new").exists()
+    assert shell.ok("config", name).out == "\n"
+
+
+def test_the_names_and_places_of_secrets_are_none(shell: Shell) -> None:
+    for name in ("objects.access_key_id", "objects.web_identity_token_file", "objects.service_account"):
+        shell.ok("config", name, "where")
+        assert shell.ok("config", name).out == "where\n"
+
+
+def test_a_value_from_an_empty_standard_input_is_a_mistake(shell: Shell) -> None:
+    assert shell("config", "objects.region", "-").code == 64
 
 
 # -- options before and after

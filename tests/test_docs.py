@@ -284,5 +284,11 @@ def test_links_within_the_repository_lead_somewhere(path: Path) -> None:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_scripts_that_a_document_names_are_there(path: Path) -> None:
-    for script in re.findall(r"\bscripts/([a-z]+)\b", path.read_text(encoding="utf-8")):
+    for script in re.findall(r"\bscripts/([a-z-]+)\b", path.read_text(encoding="utf-8")):
         assert os.access(ROOT / "scripts" / script, os.X_OK), script
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_tests_that_a_document_names_are_there(path: Path) -> None:
+    for name in re.findall(r"``(tests/[\w/.]+)``", path.read_text(encoding="utf-8")):
+        assert (ROOT / name).exists(), name

@@ -22,6 +22,7 @@ from anthill_sync.errors import (
     StoreLocked,
     TransientNetworkError,
     TryAgain,
+    UnknownFormat,
 )
 from anthill_sync.index import PadStatus
 from anthill_sync.recovery_scan import ABSENT_IN_A_ROW
@@ -30,7 +31,7 @@ from anthill_sync.settings import DOWNLOAD_WINDOW, FRESH_WINDOW
 from anthill_sync.store import Store
 from tests.faults.scenarios import crash_at
 from tests.recovery_tools import FILES, facts, is_clean, lose_index, recovered
-from tests.store_tools import CHUNK, StoreRig, chunks_of, permanent, transient
+from tests.store_tools import CHUNK, StoreRig, chunks_of, permanent, transient, wait_until
 from tests.support import Gate
 from tests.test_store_model import Model
 
@@ -56,8 +57,9 @@ def histories(long_run: bool) -> list[str]:
 
 
 def settled(rig: StoreRig) -> None:
-    """Finish what is unfinished: what an earlier run was writing, and dead manifests."""
+    """Finish what is unfinished: what an earlier run was writing, reservations without an answer, and dead manifests."""
     rig.reopen()
+    rig.store.reserve(len(rig.index.unreserved()))
     rig.store.abandon()
     rig.store["settled"] = b"1"
 
@@ -106,7 +108,7 @@ def test_the_lost_index_of_a_store_that_was_never_used_needs_a_pad(rig: StoreRig
     lose_index(rig)
     with pytest.raises(AnthillError, match="no pad of this key") as caught:
         recovered(rig)
-    assert caught.value.exit_code == 78
+    assert caught.value.exit_code == 69
     rig.store.close()
 
 
@@ -210,6 +212,19 @@ def test_an_interrupted_put_never_shows_a_value_that_is_not_whole(rigs: Rigs, wr
     assert set(report.older) <= {"k"}  # where the manifest had arrived already
 
 
+def test_an_interrupted_put_that_the_index_knows_is_no_loss(rigs: Rigs) -> None:
+    rig = rigs("embedded")
+    rig.store["k"] = chunks_of(9)
+    rig.store.close()
+    crash_at(rig.home, lambda store: store.put("k", chunks_of(1, 2, 3, 4) + b"rest"), "network.write|after", 3)
+    rig.open()
+    report = recovered(rig)
+    assert not report.given_up
+    assert [pending.key for pending in rig.store.pending()] == ["k"]
+    rig.store["k"] = chunks_of(1, 2, 3, 4) + b"rest"
+    rig.assert_sound(k=chunks_of(1, 2, 3, 4) + b"rest")
+
+
 def test_a_newer_version_that_is_not_whole_is_reported_and_the_older_one_taken(rig: StoreRig) -> None:
     rig.store["other"] = chunks_of(7) + b"keeps the pad of the first manifest"
     rig.store["k"] = chunks_of(1, 2)
@@ -259,6 +274,28 @@ def test_a_put_that_lacked_only_its_publication_is_finished(rigs: Rigs, lost: bo
     assert recovered(rig).changed
     assert rig.store.pending() == []
     rig.assert_sound(k=sent)
+
+
+def test_a_put_whose_last_image_arrived_unrecorded_is_finished(rig: StoreRig, background: Callable[..., Any]) -> None:
+    rig.store["other"] = b"1"
+    held = Gate()
+    rig.faulty.before("write", lambda seen: held(seen) if seen.number == 2 else None)  # a chunk; the manifest goes past it
+    sent = chunks_of(1, 2, 3) + b"rest"
+    putting = background(lambda: rig.store.put("k", sent))
+    pending = rig.session.journal.index.pending_uploads
+    wait_until(lambda: "k" in pending and pending["k"].manifest is not None, lambda: f"no manifest: {pending}")
+    wait_until(lambda: pending["k"].blocks.done() == 3, lambda: f"{pending['k'].blocks.done()} blocks")
+    files = {name: (rig.home / name).read_bytes() for name in FILES}
+    held.open()
+    putting.result(20)
+    rig.store.close()
+    for name, data in files.items():  # as after a kill just before the last line
+        (rig.home / name).write_bytes(data)
+    rig.open()
+    assert "k" not in rig.store
+    assert not recovered(rig).given_up
+    assert rig.store.pending() == []
+    rig.assert_sound(k=sent, other=b"1")
 
 
 def test_a_refused_put_is_not_finished(rig: StoreRig, tmp_path: Any) -> None:
@@ -367,21 +404,40 @@ def test_yesterdays_index_knows_fingerprints_of_what_is_unchanged(rig: StoreRig)
 
 
 def test_pads_rolled_back_are_listed_and_what_they_hold_counts(rig: StoreRig) -> None:
-    rig.store.put_many({"a": b"1", "b": chunks_of(5)})
+    rig.store.put_many({"a": b"1", "b": b"2"})
     shared = (rig.store.stat("a").blocks or ())[0].pad
+    assert (rig.store.stat("b").blocks or ())[0].pad == shared
     raw: Any = rig.raw
     old = raw.pads[rig.address(shared)]
-    rig.store["a"] = b"2"
+    rig.store["a"] = b"3"
     rig.store.delete("b")
     raw.pads[rig.address(shared)] = old
     report = recovered(rig)
     assert report.rolled_back_pads == (shared,)
-    assert (report.keys, report.older) == (("a",), ("a",))
+    assert (report.keys, report.older, report.lost) == (("a",), ("a",), ())
     assert rig.store["a"] == b"1", "the only version that is there"
     assert rig.store.get("b") is None, "a removed key never comes back"
     rig.store["c"] = b"3"
     assert not rig.manifests()["b"]
     rig.assert_sound(a=b"1", c=b"3")
+
+
+def test_a_value_whose_manifest_was_rolled_back_stays_and_gets_another(rig: StoreRig) -> None:
+    rig.store["pins"] = b"x"
+    shared = (rig.store.stat("pins").blocks or ())[0].pad
+    raw: Any = rig.raw
+    old = raw.pads[rig.address(shared)]
+    rig.store["k"] = chunks_of(1, 2, 3)
+    assert rig.index.values["k"].manifest_pad == shared
+    raw.pads[rig.address(shared)] = old
+    report = recovered(rig)
+    assert (report.keys, report.lost, report.older) == (("k", "pins"), (), ())
+    assert (report.rolled_back_pads, report.damaged_pads) == ((shared,), (shared,))
+    rig.store["c"] = b"3"
+    assert rig.store.repair().moved == ("k", "pins")
+    lose_index(rig)
+    assert recovered(rig).keys == ("c", "k", "pins")
+    rig.assert_sound(k=chunks_of(1, 2, 3), pins=b"x", c=b"3")
 
 
 def test_a_pad_that_does_not_open_takes_nothing_and_hinders_nobody(rig: StoreRig) -> None:
@@ -403,6 +459,33 @@ def test_a_pad_that_does_not_open_takes_nothing_and_hinders_nobody(rig: StoreRig
     problems = rig.store.check().problems
     assert [(problem.kind, problem.pad) for problem in problems] == [("pad", shared)]
     rig.store.repair()
+
+
+def test_pads_of_a_newer_program_are_left_alone(rig: StoreRig) -> None:
+    rig.store.put_many({"a": b"1", "b": chunks_of(2)})
+    raw: Any = rig.raw
+    for address, image in raw.pads.items():
+        raw.pads[address] = image[:4] + b"\2\0" + image[6:]
+    before = dict(raw.pads)
+    lose_index(rig)
+    with pytest.raises(UnknownFormat):
+        recovered(rig)
+    assert raw.pads == before
+    rig.store.close()
+
+
+def test_a_pad_that_only_a_later_line_names_is_looked_for(rig: StoreRig) -> None:
+    rig.store["k"] = b"v"
+    rig.store.reserve(2 * ABSENT_IN_A_ROW)
+    raw: Any = rig.raw
+    for pad in range(1, 2 * ABSENT_IN_A_ROW):
+        del raw.pads[rig.address(pad)]
+    rig.store.close()
+    lines = (rig.home / "index.journal").read_bytes().splitlines(keepends=True)
+    (rig.home / "index.journal").write_bytes(b"".join([lines[0], b"x" + lines[1][1:], *lines[2:]]))
+    rig.open()
+    assert recovered(rig).pads == 2 * ABSENT_IN_A_ROW + 1
+    assert rig.store["k"] == b"v"
 
 
 # -- how it is done
@@ -509,3 +592,15 @@ def test_memory_is_bounded_by_the_entries_of_the_tables(rig: StoreRig) -> None:
     tracemalloc.stop()
     assert peak < 500 * 2048 + (1 << 20), f"{peak} bytes for 500 blocks"
     rig.assert_sound()
+
+
+def test_the_memory_map_follows_a_recovery_at_once(rigs: Rigs) -> None:
+    """A put that lacked only its record is finished; the map that was looked at before knew nothing of it."""
+    rig = rigs("embedded", rewrite_limit="0")
+    rig.store["a"] = b"old"
+    rig.store.close()
+    crash_at(rig.home, lambda store: store.put("a", b"new"), "network.confirm|after", 1)
+    rig.open()
+    assert rig.store.check().problems == ()
+    assert recovered(rig).changed
+    rig.assert_sound(a=b"new")

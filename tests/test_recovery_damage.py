@@ -76,11 +76,12 @@ def damage_and_recover(model: Model, chance: random.Random) -> None:
         rig.open()
         report = recovered(rig)
         assert not report.given_up, (name, what)
-        waiting = {each.key for each in rig.store.pending()}  # the line that published it was cut off: nothing shows that
-        assert waiting <= model.values.keys() if report.damage is None else not waiting
+        waiting = {each.key for each in rig.store.pending()}  # what ended these puts was cut off, and nothing shows that
+        assert report.damage is None or not waiting, (name, what)
         assert waiting or facts(rig.index) == before, (name, what)
-        for key in waiting:
+        for key in waiting & model.values.keys():
             rig.store[key] = model.values[key]
+        rig.store.abandon()
         assert rig.store.check(read_data=True).problems == (), (name, what)
         rig.store["after"] = chunks_of(1) + b"rest"
         rig.assert_sound(**model.values, after=chunks_of(1) + b"rest")
@@ -167,7 +168,12 @@ def test_the_highest_run_of_any_line_is_respected(rig: StoreRig) -> None:
     assert rig.index.run > run
 
 
-def test_the_sequence_goes_on_above_every_line_so_a_crash_half_way_is_no_damage(rig: StoreRig) -> None:
+def test_the_sequence_goes_on_above_every_line_so_a_crash_half_way_is_no_damage(
+    rig: StoreRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "CHECKPOINT_BYTES", 1)
+    rig.store["k"] = b"u"
+    monkeypatch.undo()
     rig.store["k"] = b"v"
     sound = (rig.home / "index.journal").read_bytes()
     damaged(rig, lambda home: (home / "index.json").write_bytes(b"damaged"))

@@ -6,6 +6,7 @@ import fcntl
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -142,7 +143,8 @@ def test_a_home_without_a_store_is_told_what_to_run(tmp_path: Path) -> None:
 def test_a_store_that_is_there_is_never_turned_into_another(url: str, tmp_path: Path) -> None:
     home, other = made(tmp_path / "home", None), made(tmp_path / "other", url)
     before = {path: path.read_bytes() for path in home.iterdir() if path.is_file()}
-    for options in ({"network": url}, {"key_file": other / "key"}, {"slot": 2}):
+    different: list[dict[str, Any]] = [{"network": url}, {"key_file": other / "key"}, {"slot": 2}]
+    for options in different:
         with pytest.raises(NoRoom, match="another --home") as caught:
             Store.recover(home, **options)
         assert caught.value.exit_code == 73

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -41,10 +42,9 @@ def render(figures: Path) -> tuple[int, str]:
 
 
 def cells(page: str, first: str) -> list[str]:
-    """The row of a table that begins with ``first``."""
-    lines = page.partition(f"   * - {first}\n")[2].splitlines()
-    end = next(number for number, line in enumerate(lines) if not line.startswith("     -"))
-    return [line[7:] for line in lines[:end]]
+    """The rest of a table's row that begins with ``first``."""
+    row = next(line for line in page.splitlines() if line.startswith(f'   "{first}", '))
+    return next(csv.reader([row.strip()], skipinitialspace=True))[1:]
 
 
 def test_every_campaign_is_a_row_with_the_sums_of_its_parts(figures: Path) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from anthill_sync import Store
 from anthill_sync.errors import AnthillError, Damaged, PermanentNetworkError, PutFailed
 from anthill_sync.index import PadStatus
 from anthill_sync.summaries import BlockPlace, Problem, RecoveryReport
+from tests.faults.scenarios import crash_at
 from tests.recovery_tools import (
     FILES,
     cut_somewhere,
@@ -21,7 +24,8 @@ from tests.recovery_tools import (
     remove_file,
     zero_somewhere,
 )
-from tests.store_tools import CHUNK, StoreRig, chunks_of, permanent, transient
+from tests.store_tools import CHUNK, PAD, StoreRig, chunks_of, permanent, transient
+from tests.support.servers import serve
 from tests.test_store_model import Model
 
 pytest_plugins = ["tests.store_fixtures"]
@@ -111,9 +115,15 @@ def test_a_value_whose_block_is_lost_is_told_before_it_is_dropped(rig: StoreRig)
     lost = place(rig, "a")
     flip(rig.pad_file(lost.pad), lost.offset + 100)
     rig.reopen()
-    told: list[tuple[str, str | None, list[str]]] = []
-    report = rig.store.repair(on_problem=lambda p: told.append((p.kind, p.key, list(rig.session.journal.index.values))))
-    assert [(kind, key) for kind, key, _ in told] == [("block", "a"), ("lost", "a")]
+    told: list[tuple[str, str | None]] = []
+    before = files(rig.home)
+
+    def hear(problem: Problem) -> None:
+        told.append((problem.kind, problem.key))
+        assert files(rig.home) == before
+
+    report = rig.store.repair(on_problem=hear)
+    assert told == [("block", "a"), ("lost", "a")]
     assert report.lost == ("a",)
     assert [Path(path).name for path in report.kept] == [f"{name}.kept-1" for name in FILES]
     rig.assert_sound(b=b"2")
@@ -248,9 +258,24 @@ def test_a_failure_half_way_is_finished_by_running_it_again(rig: StoreRig, skip:
     rig.mend()
     rig.store["c"] = b"3"
     report, _ = repaired(rig)
-    assert (report.lost, report.damaged_pads) == ((), ())
+    assert not report.lost
+    assert not report.damaged_pads
     rig.assert_sound(a=b"1", b=chunks_of(2, 3) + b"rest", c=b"3")
     assert PadStatus.DAMAGED not in rig.index.status
+
+
+def test_puts_go_on_after_a_kill_while_a_pad_without_header_was_being_emptied(rig: StoreRig) -> None:
+    rig.store.put_many({"a": chunks_of(1), "b": b"2"})
+    pad = place(rig, "a").pad
+    rig.store.close()
+    flip(rig.pad_file(pad), 0)
+    crash_at(rig.home, lambda store: store.repair(), "network.write|before", 3)
+    rig.open()
+    assert pad in rig.index.writing
+    assert rig.index.status[pad] == PadStatus.DAMAGED
+    rig.store["c"] = b"3"
+    assert repaired(rig)[0].emptied_pads == (pad,)
+    rig.assert_sound(a=chunks_of(1), b=b"2", c=b"3")
 
 
 def test_any_damage_of_pads_costs_only_what_lay_under_it(rigs: Rigs, long_run: bool) -> None:
@@ -290,6 +315,41 @@ def can_be_read(rig: StoreRig, key: str) -> bool:
         return rig.store[key] is not None
     except Damaged:
         return False
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_a_network_that_lost_every_pad_is_taken_for_one_that_is_not_mounted(rig: StoreRig, sound: bool) -> None:
+    rig.store.put_many({"a": chunks_of(1, 2), "b": b"2"})
+    rig.store.close()
+    (rig.home / "pads").rename(rig.home / "mounted elsewhere")
+    (rig.home / "pads").mkdir()
+    if not sound:
+        flip(rig.home / "index.json", 20)
+    before = files(rig.home)
+    rig.open()
+    for mend in (rig.store.repair, lambda: recovered(rig)):
+        with pytest.raises(AnthillError, match="mounted") as caught:
+            mend()
+        assert caught.value.exit_code == 69
+    assert files(rig.home) == before
+    rig.store.close()
+
+
+@pytest.mark.parametrize("position", [-1, 0, 9], ids=["table", "magic", "counter"])
+def test_a_damaged_pad_on_a_server_is_emptied_with_a_counter_that_it_takes(tmp_path: Path, position: int) -> None:
+    with serve(tmp_path / "pads") as server, Store.create(tmp_path / "home", network=server.url, pad_size=PAD) as store:
+        store.put_many({"a": b"1", "b": chunks_of(1, 2) + b"rest"})
+        pad = (store.stat("a").blocks or ())[0].pad
+        address = store._session.pads.name(pad).address
+    flip(next((tmp_path / "pads").rglob(address)), position)
+    with serve(tmp_path / "pads") as server:  # the one before remembered what it had written
+        config = tmp_path / "home" / "config.json"
+        config.write_text(re.sub(r"http://[0-9.:]+", server.url, config.read_text()))
+        with Store.open(tmp_path / "home") as store:
+            assert store.repair().emptied_pads == (pad,)
+            store["c"] = b"3"
+            assert dict(store) == {"a": b"1", "b": chunks_of(1, 2) + b"rest", "c": b"3"}
+            assert store.check(read_data=True).problems == ()
 
 
 def test_memory_does_not_grow_with_the_values(rig: StoreRig) -> None:

@@ -95,6 +95,33 @@ def test_a_truncated_pad_is_found(rig: StoreRig) -> None:
     assert [problem.pad for problem in rig.store.check(read_data=True).problems] == [place.pad] * 2
 
 
+def test_an_index_in_memory_that_the_files_do_not_tell_is_found(rig: StoreRig) -> None:
+    rig.store.check()
+    del rig.session.journal.index.values["b"]
+    assert "index" in {problem.kind for problem in rig.store.check().problems}
+    rig.reopen()
+    assert rig.store.check().problems == ()
+
+
+def test_an_image_of_the_same_counter_without_what_the_index_says_is_found(rig: StoreRig) -> None:
+    shared = places(rig, "a/b")[0].pad
+    home = {path: path.read_bytes() for path in rig.home.rglob("*") if path.is_file()}
+    rig.reopen()
+    rig.store["one"] = b"1"
+    other = rig.image(shared)
+    rig.store.close()
+    for path, data in home.items():
+        path.write_bytes(data)
+    rig.open()
+    rig.store["two"] = b"2"
+    assert rig.image(shared)[:16] == other[:16], "the counters are equal"
+    rig.pad_file(shared).write_bytes(other)
+    problems = rig.store.check(read_data=True).problems
+    lacking = [problem for problem in problems if problem.kind == "pad"]
+    assert [problem.pad for problem in lacking] == [shared]
+    assert "lacks" in lacking[0].detail
+
+
 def test_damage_outside_the_prefix_is_not_looked_for(rig: StoreRig) -> None:
     rig.pad_file(places(rig, "b")[0].pad).write_bytes(b"")
     assert rig.store.check("a", read_data=True).problems == ()

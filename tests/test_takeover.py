@@ -6,7 +6,10 @@ import pytest
 
 from anthill_sync.errors import AnotherWriter
 from anthill_sync.takeover import _adopt
+from tests.store_tools import StoreRig
 from tests.test_pads import PAD, Bench
+
+pytest_plugins = ["tests.store_fixtures"]
 
 
 def test_an_image_that_changes_while_it_is_taken_over_is_another_writer_s() -> None:
@@ -18,3 +21,14 @@ def test_an_image_that_changes_while_it_is_taken_over_is_another_writer_s() -> N
     bench.put(bench.image(counter=2))
     with pytest.raises(AnotherWriter, match="changed while it was read"):
         _adopt(bench.pads, PAD, header, table)
+
+
+def test_a_pad_whose_image_may_still_be_sent_stays_named_when_the_lock_is_given_back(rig: StoreRig) -> None:
+    """An interrupt may end the caller between the record and the sending, which goes on in its own thread."""
+    rig.store.reserve(1)
+    with rig.session.mutating():
+        rig.session.allocator.committer.announce(0)
+    assert rig.index.writing == {0}
+    rig.store["k"] = b"v"
+    assert rig.index.writing == set()
+    rig.assert_sound(k=b"v")

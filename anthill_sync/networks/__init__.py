@@ -19,8 +19,11 @@ from ..errors import ConfigurationError
 from ..settings import Settings
 from .base import Network
 
-_HOW = "write dir:///path/to/folder, dir:relative/folder, https://host, http://host:port or memory://name"
-_LATER = frozenset({"s3", "gs", "az"})
+_HOW = (
+    "write dir:///path/to/folder, dir:relative/folder, https://host, http://host:port, s3://bucket/prefix, gs://bucket/prefix, "
+    "az://container/prefix or memory://name"
+)
+_OBJECTS = ("s3", "gs", "az")
 _SERVERS = ("http", "https")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
@@ -35,13 +38,15 @@ def open_network(url: str, *, pad_size: int, base: Path, settings: Settings, fac
     ``pad_size`` is in bytes; a relative ``dir:`` path is taken from ``base``; ``settings`` are for
     the networks that keep time-outs and connections. ``facts`` are the properties probed when the
     store was made: with them nothing is contacted yet, without them a pad server is asked for its
-    own. ``ConfigurationError`` says what to write.
+    own, and an object store is tried. ``ConfigurationError`` says what to write.
     """
     scheme, rest = _split(url)
     if scheme in _SERVERS:
         from .http import open_http
 
         return open_http(_server_url(scheme, rest), settings=settings, facts=facts or {})
+    if scheme in _OBJECTS:
+        return _open_objects(scheme, rest, pad_size, settings, facts or {})
     return _OPENERS[scheme](rest, pad_size, base)
 
 
@@ -55,6 +60,10 @@ def normalise_url(url: str, cwd: Path) -> str:
         return f"memory:{_memory_name(rest)}"
     if scheme in _SERVERS:
         return _server_url(scheme, rest)
+    if scheme in _OBJECTS:
+        from .object_urls import parse
+
+        return str(parse(scheme, rest))
     path = (cwd / _folder(rest)).absolute()
     return "dir://" + quote(os.fsencode(path), safe=_PLAIN_IN_PATHS)
 
@@ -83,11 +92,9 @@ def _split(url: str) -> tuple[str, str]:
     if not colon or not _SCHEME.fullmatch(scheme):
         raise ConfigurationError(f"a network URL begins with its scheme: {_HOW}")
     _refuse_credentials(scheme, rest)
-    if scheme in _LATER:
-        raise ConfigurationError(f"this version does not support {scheme}://: {_HOW}")
-    if scheme not in _OPENERS and scheme not in _SERVERS:
+    if scheme not in (*_OPENERS, *_SERVERS, *_OBJECTS):
         raise ConfigurationError(f"unknown network scheme {scheme!r}: {_HOW}")
-    if "?" in rest or "#" in rest:
+    if scheme not in _OBJECTS and ("?" in rest or "#" in rest):
         if scheme in _SERVERS:
             raise ConfigurationError(f"a {scheme}: URL takes no query: write {scheme}://host or {scheme}://host:port")
         raise ConfigurationError(f"a {scheme}: URL takes no query; in a folder's name write %3F for ? and %23 for #")
@@ -133,6 +140,16 @@ def _server_url(scheme: str, rest: str) -> str:
         raise wrong
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{scheme}://{host}{port}{parts.path.rstrip('/')}"
+
+
+def _open_objects(scheme: str, rest: str, pad_size: int, settings: Settings, facts: Mapping[str, Any]) -> Network:
+    try:
+        from .objects import open_objects
+    except ModuleNotFoundError as error:
+        if error.name != "obstore":
+            raise
+        raise ConfigurationError(f"{scheme}:// needs one more package: pip install 'anthill_sync[objects]'") from error
+    return open_objects(scheme, rest, pad_size=pad_size, settings=settings, facts=facts)
 
 
 def _open_directory(rest: str, pad_size: int, base: Path) -> Network:

@@ -31,6 +31,9 @@ class Properties:
     write_is_paid: bool
     connections: int  # calls that may run at once
     server: str | None = None  # who the other side said it is when the store was made; None: networks without a name
+    shows_reservations: bool = True  # a reserved, empty pad is there; False: reserving asks nobody, the first write creates
+    eventual: bool = False  # its replicas may differ for a while: see ``any_replica``
+    abilities: tuple[str, ...] = ()  # what an object store was found to be able to do
 
 
 class Pad(Protocol):
@@ -65,7 +68,8 @@ class Network(Protocol):
 
         Safe to repeat, from any thread. A pad that is reserved and still empty is left as it is; a
         pad that holds an image raises ``PadConflict``. After a timeout the pad is reserved or not;
-        repeating tells.
+        repeating tells. Where ``properties.shows_reservations`` is False this does nothing: the pad
+        is missing until its first write, and that tells whether it holds an image.
         """
 
     def write(self, pad: Pad, image: Image) -> None:
@@ -74,10 +78,10 @@ class Network(Protocol):
         Safe to repeat with the same image, from any thread; the buffer is free again when the call
         returns. After a failure the pad holds the old image or the new one, never a mixture. A pad
         that was never reserved is created. Raises ``PadConflict`` when the first image (counter 1)
-        would replace another one, when another image is there whose counter is not below, or when a
-        network that compares counters finds another state; a repeat after a lost answer is resolved
-        by reading back, never reported as a conflict unread. Larger than ``properties.pad_size``:
-        ``PermanentNetworkError``.
+        would replace another one, when another image is there whose counter is not below (where the
+        network can look and replace in one step), or when a network that compares counters finds
+        another state; a repeat after a lost answer is resolved by reading back, never reported as a
+        conflict unread. Larger than ``properties.pad_size``: ``PermanentNetworkError``.
         """
 
     def confirm(self, pad: Pad, digest: bytes) -> None:
@@ -107,6 +111,25 @@ class Call:
 
     stop: threading.Event
     on_retry: Callable[[str, str, int, float, str], None]  # operation, address, attempt, seconds, error
+
+
+_ANY_REPLICA: ContextVar[bool] = ContextVar("anthill_any_replica", default=False)
+
+
+def any_replica_will_do() -> bool:
+    """Whether this thread is inside ``any_replica``."""
+    return _ANY_REPLICA.get()
+
+
+@contextmanager
+def any_replica() -> Iterator[None]:
+    """Reads of this thread inside the ``with`` may be answered by a replica that has an older image, or none, which is
+    faster: for whoever can tell by what is read, and then asks again outside. Only where ``properties.eventual``."""
+    token = _ANY_REPLICA.set(True)
+    try:
+        yield
+    finally:
+        _ANY_REPLICA.reset(token)
 
 
 _CALL: ContextVar[Call | None] = ContextVar("anthill_call", default=None)

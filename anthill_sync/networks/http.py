@@ -29,8 +29,8 @@ from ..errors import (
 from ..settings import KIB, MAX_PAD_SIZE, MIN_PAD_SIZE, Settings
 from . import wire
 from .base import Buffer, Image, Pad, Properties
-from .local import check_fits
-from .transport import Answer, Transport, is_loopback
+from .local import check_fits, is_loopback
+from .transport import Answer, Transport
 
 _WORDS = 64 * KIB  # bytes of an answer that is not an image: facts, or an error
 _SLOW_DOWN = (429, 503)

@@ -1,4 +1,4 @@
-"""What the networks of this machine have in common."""
+"""What is known of this machine, and what the networks on it have in common."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ from .base import Image, Pad, Properties
 _START = struct.Struct("<4s4xQ")  # of a pad's header: magic, counter
 START_SIZE = _START.size  # bytes
 _MAGIC = b"APAD"
+_LOOPBACK = ("localhost", "::1")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` can only be this machine."""
+    return host in _LOOPBACK or (host.startswith("127.") and host.replace(".", "").isdigit())
 
 
 def local_properties(scheme: str, pad_size: int) -> Properties:

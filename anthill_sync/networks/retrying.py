@@ -74,6 +74,13 @@ def _wait_for(stop: threading.Event, seconds: float) -> object:
     return stop.wait(seconds)
 
 
+def repeated(settings: Settings, name: str, address: str, action: Callable[[], T]) -> T:
+    """``action``, repeated like the calls of a network, and told of as ``name`` of ``address``: for what has to be asked
+    before there is a network."""
+    policy = _Policy(settings, RetryBudget(), PacingGate(1), _wait_for, time.monotonic, backoff.full_jitter)
+    return _Operation(policy, name, address, action).run(settings.attempts)
+
+
 class RetryingNetwork:
     """``inner``, with passing failures repeated as ``settings`` say (attempts, seconds, waits).
 
@@ -124,8 +131,7 @@ class RetryingNetwork:
 
 def open_retrying(opens: Callable[[], Network], settings: Settings) -> RetryingNetwork:
     """The network that ``opens`` opens; what it asks the other side meanwhile is repeated as later calls are."""
-    first = _Policy(settings, RetryBudget(), PacingGate(1), _wait_for, time.monotonic, backoff.full_jitter)
-    return RetryingNetwork(_Operation(first, "open", "", opens).run(settings.attempts), settings)
+    return RetryingNetwork(repeated(settings, "open", "", opens), settings)
 
 
 class _Operation(Generic[T]):
@@ -150,7 +156,7 @@ class _Operation(Generic[T]):
             backoff.expo,
             TransientNetworkError,
             max_tries=attempts,
-            giveup=lambda error: error is self._verdict,
+            giveup=self._is_final,
             jitter=self._pause,
             logger=None,
             factor=settings.backoff_base,
@@ -159,8 +165,12 @@ class _Operation(Generic[T]):
         try:
             return repeated(self._attempt)()
         except NetworkError as error:
-            error.context = {**error.context, "attempts": self._attempts}
+            error.context = {"attempts": self._attempts, **error.context}
             raise
+
+    def _is_final(self, error: Exception) -> bool:
+        """A verdict, or the end of repeats made inside this operation, which are not multiplied."""
+        return error is self._verdict or (isinstance(error, NetworkError) and "attempts" in error.context)
 
     def _attempt(self) -> T:
         if self._verdict is not None:

@@ -28,10 +28,10 @@ from ..errors import ConfigurationError, NetworkError, ProtocolError, TransientN
 from ..settings import MIB, Settings
 from .base import Buffer
 from .deadlines import Call, Watchdog
+from .local import is_loopback
 
 _LENGTH = re.compile(r"[0-9]{1,12}")
 _SLICE = MIB  # bytes handed to the socket at once: the read time-out is for each of them
-_LOOPBACK = ("localhost", "::1")
 _BROKEN_TLS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)  # the connection ended, nothing was proved
 
 
@@ -211,11 +211,6 @@ class _Adapter(HTTPAdapter):
 
 
 # -- what is read once
-
-
-def is_loopback(host: str) -> bool:
-    """Whether ``host`` can only be this machine."""
-    return host in _LOOPBACK or (host.startswith("127.") and host.replace(".", "").isdigit())
 
 
 def _proxies(base: str, settings: Settings) -> dict[str, str]:

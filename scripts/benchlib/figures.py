@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 Samples = tuple[float, ...]
-DIGITS = {"s": 3, "MiB": 0, "bytes": 0, "modules": 0}
+DIGITS = {"s": 3, "MiB": 0, "bytes": 0, "modules": 0, "requests": 2}
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from .figures import Figure, Samples, alternately
+from .objects import measure as measure_objects
 from .processes import ANTHILL, run, work
 from .servers import measure as measure_server
 
@@ -162,6 +163,12 @@ def server(plan: Plan) -> list[Figure]:
         return measure_server(folder, plan.rounds, plan.file_mib)
 
 
+def objects(plan: Plan) -> list[Figure]:
+    """A distributed object store and the network against it, on the loopback."""
+    with plan.scratch() as folder:
+        return measure_objects(folder, plan.rounds, plan.file_mib)
+
+
 MEASURES: dict[str, Callable[[Plan], list[Figure]]] = {
     "throughput": throughput,
     "memory": memory,
@@ -169,4 +176,5 @@ MEASURES: dict[str, Callable[[Plan], list[Figure]]] = {
     "latency": latency,
     "starting": starting,
     "server": server,
+    "objects": objects,
 }

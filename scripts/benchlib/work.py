@@ -15,16 +15,10 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-Answer = dict[str, Any]
+from .object_work import WORK as OBJECT_WORK
+from .timing import Answer, timed
+
 SMALL_PAD = 16 * 1024  # bytes; a chunk is 1 KiB less
-
-
-def timed(action: Callable[[], object]) -> float:
-    """Seconds that ``action`` takes, begun when the disk has no older work."""
-    os.sync()
-    began = time.perf_counter()
-    action()
-    return time.perf_counter() - began
 
 
 def put(home: str, source: str, network: str | None = None) -> Answer:
@@ -208,6 +202,7 @@ WORK: dict[str, Callable[..., Answer]] = {
     "imports": imports,
     "bare": bare,
     "rewrite": rewrite,
+    **OBJECT_WORK,
 }
 
 if __name__ == "__main__":

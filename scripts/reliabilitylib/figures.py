@@ -19,6 +19,7 @@ MUST_HOLD = {
     "restored backup": "the writer is told before anything is overwritten; salts never repeat",
     "model": "equal to a dict",
     "secrets": "nowhere they do not belong",
+    "interrupts": "the Store goes on or says that it is closed; nothing is damaged, and no lock is left",
     "the tests themselves": "every mutant is caught, or listed with the reason why it is harmless",
 }  # by campaign, in the order of the page
 

@@ -84,7 +84,9 @@ def hits(row: Row) -> str:
 
 
 def table(heading: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    lines = [".. list-table::", "   :header-rows: 1", ""]
-    for row in (heading, *rows):
-        lines += [f"   {'*' if number == 0 else ' '} - {cell}".rstrip() for number, cell in enumerate(row)]
-    return "\n".join(lines) + "\n"
+    lines = [f"   :header: {line(heading)}", "", *(f"   {line(row)}" for row in rows)]
+    return "\n".join([".. csv-table::", *lines]) + "\n"
+
+
+def line(cells: Sequence[object]) -> str:
+    return ", ".join('"' + str(cell).replace('"', '""') + '"' for cell in cells)

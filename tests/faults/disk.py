@@ -22,6 +22,7 @@ class FailingDisk(Points):
         self.files: list[Point] = []  # points passed that are file operations
         self.repeated = 0  # syncs of a file whose sync had failed
         self._unsynced: int | None = None  # that file's inode
+        self._held: list[int] = []  # descriptors that keep it
         self._name, self._fault, self._passed = name, at, 0
 
     def _reach(self, point: Point, prepare: Callable[[], object] | None = None) -> None:
@@ -55,6 +56,7 @@ class FailingDisk(Points):
             except OSError:
                 if stat.S_ISREG(found.st_mode):
                     self._unsynced = found.st_ino
+                    self._held.append(os.dup(fd))  # else another file may get this inode's number once the file is gone
                 raise
 
         return call
@@ -78,6 +80,8 @@ class FailingDisk(Points):
         finally:
             for name, function in real.items():
                 setattr(os, name, function)
+            while self._held:
+                os.close(self._held.pop())
 
 
 @contextmanager

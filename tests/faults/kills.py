@@ -19,6 +19,7 @@ from anthill_sync.errors import Damaged
 
 from .points import Point
 from .scenarios import CHUNK, LARGE, NEW, OLD, OTHER, PAD, SMALL, State, noise
+from .test_recovery_crashes import break_journal, lose_index
 
 IN_FLIGHT = 20  # pads that may be sent again after a kill: one per upload thread
 BIG = noise("big", 40 * CHUNK + 500)  # keeps all upload threads busy
@@ -73,6 +74,8 @@ JOBS = [
     Job("resume", ("resume",), OTHER, {**OTHER, "k": LARGE}, prepare=interrupted(PUT, 120)),
     Job("put again", PUT, OTHER, {**OTHER, "k": LARGE}, prepare=interrupted(PUT, 140)),
     Job("checkpoint", ("put", "l", "@new"), WITH_OLD, {**WITH_OLD, "l": NEW}, checkpoints=True),
+    Job("recover", ("recover",), WITH_OLD, WITH_OLD, damage=lose_index),
+    Job("repair", ("repair",), WITH_OLD, WITH_OLD, damage=break_journal),
 ]
 
 
@@ -168,9 +171,11 @@ class Home:
 
     @classmethod
     def proved(cls, home: Path) -> Home:
-        """All of it, after everything has been proved."""
+        """All of it, after everything has been proved; else ``Damaged``."""
         with Store.open(home) as store:
-            assert not store.check(read_data=True).problems
+            problems = store.check(read_data=True).problems
+            if problems:
+                raise Damaged(f"{len(problems)} problems, the first: {problems[0]}")
             index, name = store._session.index(), store._session.pads.name
             found = {path.name for path in (home / "pads").glob("*/*") if path.suffix != ".tmp"}
             known = {name(number).address for number in range(index.pads)}

@@ -110,7 +110,8 @@ CONTRACT = ["tests/test_network_contract.py"]
 # By beginning of "module: name"; the longest match counts. Several words: files, then -k and its expression.
 WATCHERS: dict[str, list[str]] = {
     "cli_data": ["tests/test_cli.py"],
-    "committer": ["tests/test_pads.py", "tests/faults/test_races.py"],
+    "cli_pictures": ["tests/test_pictures.py"],
+    "committer": ["tests/faults/test_swaps.py"],
     "composing: len(batch": ["tests/test_composing.py"],
     "composing: upload": ["tests/test_store_sources.py"],
     "config": ["tests/test_config.py", "tests/test_cli_state.py"],
@@ -123,7 +124,7 @@ WATCHERS: dict[str, list[str]] = {
     "download": ["tests/test_config.py"],
     "durable: link(path": ["tests/test_recovery.py", "tests/test_recovery_damage.py"],
     "durable: os.link": ["tests/test_recovery.py", "tests/test_recovery_damage.py"],
-    "durable: sync_folder(path.parent) in keep": ["tests/test_recovery_damage.py", "tests/faults/test_power_loss.py"],
+    "durable: sync_folder(path.parent) in keep": ["tests/test_durable.py"],
     "journal": [
         "tests/test_journal.py",
         "tests/test_journal_checkpoints.py",
@@ -139,12 +140,14 @@ WATCHERS: dict[str, list[str]] = {
     ],
     "networks/http": ["tests/test_networks_http.py", *CONTRACT],
     "networks/memory": CONTRACT,
+    "networks/object_calls": ["tests/test_networks_objects.py", "tests/test_object_stores.py", *CONTRACT],
     "networks/transport": ["tests/test_networks_http.py"],
     "putting": ["tests/test_store_values.py", "tests/test_store_keys.py"],
     "reader": ["tests/test_store_check.py"],
     "recovery": ["tests/test_recovery.py", "tests/test_recovery_damage.py"],
     "recovery_home": ["tests/test_recovery_home.py"],
     "server_archive": ["tests/test_server_api.py"],
+    "session: self._check_may_write() in replacing": ["tests/test_recovery.py"],
     "session": ["tests/test_store_closing.py", "tests/faults/test_fork.py"],
     "takeover": ["tests/test_takeover.py", "tests/faults/test_weak_spots.py", "tests/faults/test_races.py"],
     "trees_restore": ["tests/test_destinations.py", "tests/test_cli_trees.py"],

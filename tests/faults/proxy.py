@@ -1,4 +1,4 @@
-"""A proxy between a client and a pad server that does to requests what networks do to them.
+"""A proxy between a client and a pad server, or an object store, that does to requests what networks do to them.
 
 Which fault meets which request is decided by a plan: of the seed and the request's number, or of what is asked. A fault
 is one of:
@@ -73,6 +73,7 @@ class Proxy:
     plan: Plan = nothing
     retry_after: str = "0"  # what 429 and 503 ask for
     says: Mapping[str, Saying] = field(default_factory=dict)  # by fault
+    wire: bytearray | None = None  # takes all that goes over it, both ways, when it is there
     requests: int = 0
     met: Counter[str] = field(default_factory=Counter)  # faults that happened
     methods: Counter[str] = field(default_factory=Counter)
@@ -115,6 +116,12 @@ class Proxy:
             if fault:
                 self.met[fault] += 1
             return fault
+
+    def overhear(self, *parts: bytes) -> None:
+        """These bytes went over the wire."""
+        if self.wire is not None:
+            with self._changed:
+                self.wire += b"\n".join(parts)
 
     def end(self) -> None:
         with self._changed:
@@ -186,7 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             self.proxy.end()
 
-    do_GET = do_HEAD = do_PUT = do_POST = _serve  # noqa: N815
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _serve  # noqa: N815
 
     def _meet(self, fault: str | None) -> None:
         length = int(self.headers.get("Content-Length") or 0)
@@ -209,8 +216,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _pass_on(self, fault: str | None, body: bytes) -> None:
         headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
+        self.proxy.overhear(self.requestline.encode("latin-1"), bytes(self.headers), body)
         for _ in range(2 if fault == "twice" else 1):
             answer = self._upstream.ask(self.proxy.upstream, self.command, self.path, headers, body)
+        self.proxy.overhear(answer)
         if fault == "late":
             self.proxy.wait_for_another()
         if fault == "lost":

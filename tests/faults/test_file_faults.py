@@ -194,7 +194,7 @@ def test_a_full_file_system_is_no_room_and_loses_nothing(tmp_path: Path, campaig
     with campaign("file errors", "a small file system, really full", short=4, long=40) as run:
         for number in range(run.goal):
             chance = run.random(number)
-            room, size = chance.randint(150, 1000) * 1024, chance.randint(100, 40000)
+            room, size = chance.randint(150, 500) * 1024, chance.randint(300, 40000)
             with small_disk(tmp_path / str(number), room) as disk, run.case("full tmpfs", f"{room} bytes, values of {size}"):
                 assert_full(disk, size)
 

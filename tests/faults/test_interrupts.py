@@ -21,12 +21,13 @@ from anthill_sync import Store, durable, operation
 from anthill_sync.errors import AnthillError
 from tests.support import PATIENCE
 
+from .conftest import Begin
 from .scenarios import ONE_THREAD, SCENARIOS, SMALL, Scenario
 from .test_crash_points import Prepare, content, copy, prepared, spread
 
 __all__ = ["prepared"]
 
-SHORT = 60
+SHORT, LONG = 60, 600  # interrupts of each scenario
 PACKAGE = str(Path(anthill_sync.__file__).parent)
 NAMES = ("put chunks", "put many", "put stream", "overwrite", "remove", "rename over", "checkpoint", "reserve", "take over")
 
@@ -110,7 +111,7 @@ def assert_unharmed(home: Path, scenario: Scenario) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_interrupt_at_any_moment_of_the_caller_does_no_damage(
-    name: str, prepared: Prepare, tmp_path: Path, long_run: bool
+    name: str, prepared: Prepare, tmp_path: Path, campaign: Begin
 ) -> None:
     scenario = next(each for each in SCENARIOS if each.name == name)
     template = prepared(scenario, 1).template
@@ -118,13 +119,12 @@ def test_an_interrupt_at_any_moment_of_the_caller_does_no_damage(
     with Store.open(home, settings=ONE_THREAD) as store:
         whole = Interrupter(0)
         interrupt(store, scenario, whole)
-    for at in spread(whole.moments, whole.moments if long_run else SHORT):
-        store = Store.open(copy(template, home), settings=ONE_THREAD)
-        tracer = Interrupter(at)
-        try:
-            error = interrupt(store, scenario, tracer)
-            assert tracer.where == "" or isinstance(error, (KeyboardInterrupt, AnthillError)), repr(error)
-            go_on(store)
-            assert_unharmed(home, scenario)
-        except Exception as failure:
-            raise AssertionError(f"interrupted at moment {at} of {whole.moments}, {tracer.where}") from failure
+    with campaign("interrupts", name, short=SHORT, long=LONG) as run:
+        for at in spread(whole.moments, run.goal):
+            tracer = Interrupter(at)
+            with run.case("KeyboardInterrupt", f"at moment {at} of {whole.moments}"):
+                store = Store.open(copy(template, home), settings=ONE_THREAD)
+                error = interrupt(store, scenario, tracer)
+                assert tracer.where == "" or isinstance(error, (KeyboardInterrupt, AnthillError)), f"{tracer.where}: {error!r}"
+                go_on(store)
+                assert_unharmed(home, scenario)
