@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
-from .values import Block, BlockList, Extent, Pending, Range, Value
+from .values import Block, BlockList, Extent, Pending, Range, Value, origin_id
 
 Packed = bytes | bytearray
 Record = list[Any]  # a JSON array: name of the record, then its fields
@@ -279,7 +279,8 @@ class MasterIndex:
 
     def _rename(self, old: str, new: str, version: int, modified: int, pad: int, pads: list[int]) -> Freed:
         value = self.values.pop(old)
-        moved = Value(value.size, version, modified, value.attributes, pad, value.data_ids, value.packed)
+        ids = value.data_ids or origin_id(value.version)
+        moved = Value(value.size, version, modified, value.attributes, pad, ids, value.packed)
         freed = Freed(manifests=[(value.manifest_pad, old, value.version)])
         self.add_stale(old, value.manifest_pad, value.version)
         freed.add(self._replaced(new, self.values.get(new), None, moved))

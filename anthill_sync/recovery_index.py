@@ -16,7 +16,7 @@ from .index import MasterIndex, PadStatus, little_endian
 from .recovery_scan import Found, Scan
 from .recovery_witness import Witness
 from .takeover import RUN_ID_SIZE, spans
-from .values import NO_FINGERPRINT, Block, BlockList, Extent, Pending, Value, split_ids
+from .values import NO_FINGERPRINT, Block, BlockList, Extent, Pending, Value, origin_id, split_ids
 
 
 @dataclass
@@ -143,7 +143,8 @@ class _Rebuilder:
         if key in self._index.values or key in self._renamed:
             return
         manifest = decode_manifest(raw.data)
-        if any(self._owners.get(span.data_id, key) != key for span in manifest.spans):
+        ids = [span.data_id for span in manifest.spans] or [origin_id(version)]
+        if any(self._owners.get(data_id, key) != key for data_id in ids):
             self._renamed.add(key)
             if version >= self._wanted.get(key, 0):
                 self._wanted.pop(key, None)
@@ -154,7 +155,7 @@ class _Rebuilder:
         if value is None:
             return
         self._index.values[key] = value
-        self._owners.update((span.data_id, key) for span in manifest.spans)
+        self._owners.update(dict.fromkeys(ids, key))
         if from_base and not is_missing(self._witness, self._found, pad):
             self._lacking.add(pad)
 
@@ -164,7 +165,7 @@ class _Rebuilder:
 
     def _assemble(self, manifest: Manifest, pad: int) -> Value | None:
         """The value when all its blocks lie somewhere, else None."""
-        blocks = BlockList()
+        blocks = BlockList(ids=dict.fromkeys(span.data_id for span in manifest.spans))
         for span in manifest.spans:
             places = self._found.places.get(span.data_id, {})
             for chunk in range(span.first, span.first + span.chunks):

@@ -18,7 +18,7 @@ from .session import Session
 from .summaries import Entry
 from .takeover import spans
 from .uploads import Rename
-from .values import Extent
+from .values import Extent, Span, origin_id
 
 
 def delete(session: Session, keys: Iterable[str], *, ignore_missing: bool) -> list[str]:
@@ -102,9 +102,10 @@ def rename(session: Session, old: str, new: str, *, force: bool) -> Entry:
         pads = sorted(index.manifest_pads(old)) if _rewrites(session) else []
         operation = Operation()
         version = session.allocator.planner.next_version()
-        upload = Rename(operation, old, new, value, version=version, spans=spans(value), rewrite=pads)
+        names = spans(value) or [Span(origin_id(value.version), 0, 0)]
+        upload = Rename(operation, old, new, value, version=version, spans=names, rewrite=pads)
         with session.operating(operation):
-            session.allocator.write_manifest(upload, len(spans(value)))
+            session.allocator.write_manifest(upload, len(names))
         rewrite(session, pads, f"renamed to {new!r}")
         return entry_of(new, index.values[new])
 

@@ -60,14 +60,14 @@ def _add_pending(index: MasterIndex, memory_map: MemoryMap) -> None:
 def span_count(value: Value) -> int:
     """How many spans the value's manifest names; fast for the usual one."""
     if len(value.data_ids) <= RUN_ID_SIZE:
-        return min(1, value.chunks)
+        return int(bool(value.data_ids))
     return len(value.spans())
 
 
 def spans(value: Value) -> list[Span]:
     """The value's spans; fast for the usual one."""
     if len(value.data_ids) <= RUN_ID_SIZE:
-        return [Span(value.data_ids, 0, value.chunks)] if value.chunks else []
+        return [Span(value.data_ids, 0, value.chunks)] if value.data_ids else []
     return value.spans()
 
 

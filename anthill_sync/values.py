@@ -97,6 +97,12 @@ def split_ids(packed: bytes) -> list[bytes]:
     return [packed[i : i + DATA_ID_SIZE] for i in range(0, len(packed), DATA_ID_SIZE)]
 
 
+def origin_id(version: int) -> bytes:
+    """What stands for the data ids of a value without blocks, once it is renamed: the version it first had. Without it
+    nothing on the pads would tell its new name from another empty value's."""
+    return bytes(8) + version.to_bytes(8, "little")
+
+
 def unpack_block(packed: bytes | bytearray, chunk: int, ids: list[bytes]) -> Block | None:
     """Block number ``chunk`` of packed blocks, None when absent."""
     pad, offset, length, reference, fingerprint = BLOCK.unpack_from(packed, chunk * BLOCK.size)

@@ -20,7 +20,7 @@ def value_facts(value: Value) -> tuple[Any, ...]:
     """All that the pads tell of a value; fingerprints they do not."""
     blocks = [(block.data_id, block.extent) for block in value.blocks()]
     facts = value.size, value.version, value.modified, dict(value.attributes or {}), value.manifest_pad
-    return *facts, blocks
+    return *facts, blocks or value.data_ids
 
 
 def facts(index: MasterIndex) -> dict[str, Any]:

@@ -316,6 +316,30 @@ def test_a_refused_put_is_not_finished(rig: StoreRig, tmp_path: Any) -> None:
     rig.assert_sound(k=chunks_of(9))
 
 
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_renamed_empty_value_has_one_name_whatever_of_it_is_still_on_the_network(rig: StoreRig, times: int) -> None:
+    """No block shows that its names mean one value."""
+    rig.store.put_many({"name0": b"", "other": b""})
+    rig.faulty.fail("write", permanent, times=100, skip=1)
+    for number in range(times):
+        with suppress(RewriteFailed):
+            rig.store.rename(f"name{number}", f"name{number + 1}")
+        rig.mend()
+        rig.faulty.fail("write", permanent, times=100, skip=2)
+    rig.mend()
+    lose_index(rig)
+    assert recovered(rig).keys == (f"name{times}", "other")
+
+
+def test_the_rename_of_an_empty_value_is_finished_once_its_manifest_arrived(rig: StoreRig) -> None:
+    rig.store.put_many({"old": b"", "other": b""})
+    crash_at(rig.home, lambda store: store.rename("old", "new"), "network.write|after", 1)
+    rig.reopen()
+    assert recovered(rig).keys == ("new", "other")
+    lose_index(rig)
+    assert recovered(rig).keys == ("new", "other")
+
+
 def test_a_renamed_key_does_not_come_back_under_its_old_name(rig: StoreRig) -> None:
     rig.store.put_many({"old": chunks_of(1, 2) + b"rest", "other": b"x"})
     rig.faulty.fail("write", permanent, skip=1)
