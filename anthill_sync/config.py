@@ -95,7 +95,7 @@ def read_config(home: Path, why: str = "it was named") -> Config:
         raise PermissionRefused(f"{path}: {error.strerror}; make it readable: chmod u+rwX {home}") from error
     except OSError as error:
         raise LocalIOError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise IndexDamaged(f"{path}: damaged ({error}); {MEND}") from error
     return _parse(fields, path)
 

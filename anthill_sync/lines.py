@@ -208,7 +208,7 @@ def load_snapshot(data: bytes, where: str) -> MasterIndex:
     try:
         _check_sum(lines, where)
         return _read_lines(lines[:-1], where)
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise IndexDamaged(f"{where}: damaged ({error}); {REBUILD}") from error
 
 
@@ -242,7 +242,7 @@ def hinted_values(data: bytes) -> dict[str, Value]:
     found = MasterIndex()
     for line in data.splitlines():
         if line.startswith(b'{"key":'):
-            with suppress(ValueError, KeyError, TypeError):
+            with suppress(ValueError, KeyError, TypeError, RecursionError):
                 _read_entry(found, json.loads(line))
     return {key: value for key, value in found.values.items() if isinstance(key, str) and _is_packed(value)}
 

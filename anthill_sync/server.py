@@ -320,7 +320,7 @@ def _state(path: Path, pad_size: int | None) -> wire.Facts:
             raise ValueError("not an id")
     except FileNotFoundError:
         return _new_state(path, DEFAULT_PAD_SIZE if pad_size is None else check_pad_size(pad_size))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise IndexDamaged(f"{path}: damaged; restore it from a copy: stores know this server by the id in it") from error
     except OSError as error:
         raise LocalIOError(f"{path}: {error.strerror}") from error

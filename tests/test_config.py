@@ -86,7 +86,10 @@ def test_impossible_fields_are_damage(home: Path, changes: Fields) -> None:
         Store.open(home)
 
 
-@pytest.mark.parametrize("text", ["", "null", "[]", "7", '"text"', "{}", '{"format": 1}', "\0" * 512, "\ufeff"])
+NOTHING = ["", "null", "[]", "7", '"text"', "{}", '{"format": 1}', "\0" * 512, "\ufeff", "[" * 10**5]
+
+
+@pytest.mark.parametrize("text", NOTHING, ids=lambda text: text[:12])
 def test_what_is_no_configuration_is_damage(home: Path, text: str) -> None:
     (home / CONFIG_NAME).write_text(text)
     with pytest.raises(IndexDamaged):

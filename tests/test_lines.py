@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from anthill_sync.errors import IndexDamaged, UnknownFormat
 from anthill_sync.index import _APPLY, ImpossibleRecord, MasterIndex, encode
-from anthill_sync.lines import PADS_PER_LINE, batch_line, first_line, load_snapshot, scan, snapshot_lines
+from anthill_sync.lines import PADS_PER_LINE, batch_line, first_line, hinted_values, load_snapshot, scan, snapshot_lines
 from anthill_sync.values import BLOCK, BlockList, Pending, Value, split_ids
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).resolve().parent / "vectors.json").read_text("utf-8"))
@@ -122,6 +122,13 @@ def closed(*lines: dict[str, Any]) -> bytes:
     """A snapshot of these lines with the right closing line."""
     data = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
     return data + json.dumps({"lines": len(lines), "sum": blake3(data).hexdigest()}).encode() + b"\n"
+
+
+def test_what_only_looks_like_a_snapshot_is_reported_however_deep_it_is_nested() -> None:
+    for data in (b"[" * 10**5, b'{"key":' * 10**5, b"{}\n" + b"[" * 10**5 + b"\n"):
+        with pytest.raises(IndexDamaged, match="damaged"):
+            load_snapshot(data, "snapshot")
+        assert hinted_values(data) == {}
 
 
 def test_a_snapshot_of_another_format_is_an_error_of_its_own() -> None:
