@@ -175,6 +175,15 @@ def test_what_was_remembered_of_a_pad_is_forgotten_when_its_write_fails(wire: Wi
         wire.network.confirm(PAD, SECOND.digest)
 
 
+def test_an_image_is_not_confirmed_when_another_was_sent_to_its_pad_since(wire: Wire) -> None:
+    wire.network.write(PAD, FIRST)
+    wire.proxy.reset(storm(1, 1, "lost"))
+    with pytest.raises(TransientNetworkError):
+        wire.network.write(PAD, SECOND)
+    with pytest.raises(PadConflict):
+        wire.network.confirm(PAD, FIRST.digest)
+
+
 # -- other writers
 
 
@@ -276,6 +285,16 @@ def test_an_older_image_than_the_one_just_written_may_pass(wire: Wire) -> None:
     with pytest.raises(TransientNetworkError):
         network.confirm(PAD, SECOND.digest)
     assert wire.anew(("metadata", "ranges")).read(PAD) == FIRST.data
+
+
+@pytest.mark.parametrize("code", ["<Code>NoSuchBucket</Code>", ""])
+def test_an_eventual_store_that_does_not_know_its_bucket_may_find_it_again(code: str) -> None:
+    """Swift says so while its servers do not find each other."""
+    with Scripted(Answer(404, code.encode())) as script:
+        with pytest.raises(TransientNetworkError, match="no such bucket"):
+            opened(script.url, "bucket", ("create", "metadata")).write(PAD, FIRST)
+        with pytest.raises(NetworkNotFound):
+            opened(script.url, "bucket", STRONG).write(PAD, FIRST)
 
 
 def test_only_an_eventual_store_is_asked_for_the_newest_replica_and_not_when_any_will_do() -> None:

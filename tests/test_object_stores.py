@@ -72,6 +72,7 @@ def test_credentials_come_from_settings_before_the_environment_before_a_profile(
     profiles(tmp_path, f"[default]\n{KEYS_OF_IT}", "[default]\nregion = eu-north-1\n")
     with Scripted(GONE) as script:
         assert signer(script) == f"{ID} eu-north-1"
+        assert signer(script, **{"objects.region": "eu-south-1"}) == f"{ID} eu-south-1"
         for name, value in KEYS.items():
             monkeypatch.setenv(name, value)
         assert signer(script) == f"{KEYS['AWS_ACCESS_KEY_ID']} us-east-1"
