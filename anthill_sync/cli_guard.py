@@ -36,6 +36,7 @@ def _logged(console: Console, action: Callable[[], int | None], name: str) -> in
         console.end(code)
     except BaseException as error:  # noqa: BLE001  (the one place where everything becomes an exit code)
         code, reason = _failure(console, error), f" ({type(error).__name__})"
+        console.end(code)  # who read our stdout went away: nothing was said
     log.log(logging.ERROR if code else logging.INFO, "%s ended with code %d%s", name, code, reason)
     return code
 

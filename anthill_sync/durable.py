@@ -111,21 +111,22 @@ def replace_file(
     """
     temporary = path.with_name(path.name + suffix)
     remove(temporary)
-    fd = open_new(temporary, mode)
+    try:
+        _write_new(temporary, data, mode)
+        if prove is not None:
+            prove(temporary)
+    except BaseException:
+        with suppress(OSError):  # the first failure is the one that matters
+            remove(temporary)
+        raise
+    rename(temporary, path)
+    sync_folder(path.parent)
+
+
+def _write_new(path: Path, data: bytes, mode: int) -> None:
+    fd = open_new(path, mode)
     try:
         write_all(fd, data)
         sync(fd)
     finally:
         os.close(fd)
-    if prove is not None:
-        _prove(temporary, prove)
-    rename(temporary, path)
-    sync_folder(path.parent)
-
-
-def _prove(temporary: Path, prove: Callable[[Path], object]) -> None:
-    try:
-        prove(temporary)
-    except BaseException:
-        remove(temporary)
-        raise
