@@ -37,13 +37,15 @@ if TYPE_CHECKING:
         TryAgain,
     )
     from .store import Store
-    from .summaries import CheckReport, Entry, Pending, Problem, RecoveryReport, ResumeReport, Usage
+    from .summaries import CheckReport, DrillReport, Entry, Pending, Problem, RecoveryReport, ResumeReport, Usage
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Store": "store",
-    **dict.fromkeys(("CheckReport", "Entry", "Pending", "Problem", "RecoveryReport", "ResumeReport", "Usage"), "summaries"),
+    **dict.fromkeys(
+        ("CheckReport", "DrillReport", "Entry", "Pending", "Problem", "RecoveryReport", "ResumeReport", "Usage"), "summaries"
+    ),
     **dict.fromkeys(
         (
             "AnthillError",
@@ -65,6 +67,7 @@ __all__ = [
     "CheckReport",
     "ConditionNotMet",
     "Damaged",
+    "DrillReport",
     "Entry",
     "KeyNotFound",
     "NetworkError",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import takewhile, zip_longest
 
 from .entries import under
-from .errors import AnthillError, Damaged, IndexDamaged, PadNotFound
+from .errors import AnthillError, Damaged, IndexDamaged, InvalidArgument, PadNotFound
 from .index import MasterIndex, PadStatus
 from .journal import Journal
 from .lines import snapshot_lines
@@ -25,18 +26,30 @@ Job = tuple[str, int, Block]  # key, chunk, block
 LOOKS = 3  # at files that another process keeps changing
 
 
-def check(session: Session, prefix: str, *, read_data: bool, sample: float | None, seed: int | None) -> CheckReport:
-    """Prove the index and the map; with ``read_data`` or ``sample`` (percent) read and open blocks too, and with all of
-    the blocks look at all pads."""
-    chosen = seed if seed is not None else random.SystemRandom().getrandbits(32)
+@dataclass(frozen=True)
+class CheckOptions:
+    """What to read and open beyond the index and the map."""
+
+    prefix: str = ""
+    read_data: bool = False  # every block, and without a prefix every pad
+    sample: float | None = None  # percent: a random share of the blocks
+    seed: int | None = None  # of that share
+
+
+def check(session: Session, options: CheckOptions) -> CheckReport:
+    """Prove the index and the map, and what ``options`` say beyond."""
+    sample = options.sample
+    if sample is not None and not 0 <= sample <= 100:
+        raise InvalidArgument(f"sample {sample} is not between 0 and 100 percent")
+    chosen = options.seed if options.seed is not None else random.SystemRandom().getrandbits(32)
     shown = None if sample is None else chosen
     try:
         problems, index = list(local_problems(session)), session.index()
     except IndexDamaged as error:
         return CheckReport((Problem("index", str(error)),), 0, shown)
-    jobs = _sampled(jobs_below(index, prefix), sample, random.Random(chosen))
-    count, size, found = read_blocks(session, jobs) if read_data or sample is not None else (0, 0, [])
-    pads = list(pad_problems(session)) if read_data and sample is None and not prefix else []
+    jobs = _sampled(jobs_below(index, options.prefix), sample, random.Random(chosen))
+    count, size, found = read_blocks(session, jobs) if options.read_data or sample is not None else (0, 0, [])
+    pads = list(pad_problems(session)) if options.read_data and sample is None and not options.prefix else []
     return CheckReport((*problems, *found, *pads), count, shown, size)
 
 

@@ -18,9 +18,9 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from . import durable
-from .checking import Job, jobs_below, local_problems, pad_problems, read_blocks
-from .errors import IndexDamaged
+from . import checking, durable
+from .checking import CheckOptions, Job, jobs_below, local_problems, pad_problems, read_blocks
+from .errors import IndexDamaged, InvalidArgument
 from .index import MasterIndex
 from .session import Session
 from .summaries import CheckReport, Problem
@@ -54,6 +54,15 @@ class _Limit:
         self.reached = not self._first and self._clock() >= self._ends
         self._first = False
         return not self.reached
+
+
+def check(session: Session, options: CheckOptions, max_seconds: float | None) -> CheckReport:
+    """Prove the store; with ``max_seconds`` all data, as far as that time allows."""
+    if max_seconds is None:
+        return checking.check(session, options)
+    if options.sample is not None or not options.read_data or max_seconds < 0:
+        raise InvalidArgument("a time limit goes with reading all data, not with a sample")
+    return check_some(session, options.prefix, max_seconds)
 
 
 def check_some(session: Session, prefix: str, seconds: float, clock: Callable[[], float] = time.monotonic) -> CheckReport:

@@ -9,7 +9,7 @@ import typer
 from .cli_options import key_text
 from .console import Console, command
 from .errors import Damaged, InvalidArgument
-from .render import check_fields, check_listing, plural, timestamp
+from .render import check_fields, check_listing, drill_fields, plural, timestamp
 from .settings import parse_duration
 from .summaries import CheckReport
 
@@ -17,6 +17,7 @@ from .summaries import CheckReport
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
     command(app, "json", "run")(check)
+    command(app, "json", "run")(drill)
 
 
 def check(
@@ -57,6 +58,25 @@ def _judge(console: Console, report: CheckReport) -> None:
     if report.problems:
         raise Damaged(summary)
     console.note(summary)
+
+
+def drill(
+    console: Console,
+    values: Annotated[int, typer.Option("--values", metavar="N", min=0, help="Random values to read whole.")] = 10,
+    seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="The same values as another time.")] = None,
+) -> None:
+    """Rehearse the loss of the home: rebuild from key and network elsewhere, compare, and read some values."""
+    with console.store(read_only=True) as store:
+        report = store.drill(values=values, seed=seed)
+    console.bytes_done = report.bytes_read
+    if console.as_json:
+        console.answer(drill_fields(report))
+    else:
+        console.out(check_listing(report))
+    rebuilt = f"{plural(report.compared, 'value')} compared, {len(report.opened)} read, seed {report.seed}"
+    if report.problems:
+        raise Damaged(f"{plural(len(report.problems), 'difference')}, {rebuilt}")
+    console.note(f"key and network give everything back: {rebuilt}")
 
 
 def _percent(text: str) -> float:

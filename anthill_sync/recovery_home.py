@@ -51,7 +51,7 @@ def recover_home(
     named = None if key_file is None or key_file.absolute() == home / KEY_NAME else str(key_file.absolute())
     wanted = Config(url, MAX_PAD_SIZE, MAX_PAD_SIZE - CHUNK_MARGIN, slot, {}, named, settings or {})
     key = read_key_file(wanted.key_path(home), passphrase)
-    return _make(home, wanted, key, resolved, lock_wait)
+    return make_from_pads(home, wanted, key, resolved, lock_wait)
 
 
 def _readable_config(home: Path, why: str) -> Config | None:
@@ -84,7 +84,7 @@ def _url(home: Path, network: str | None) -> str:
     raise ConfigurationError(f"no readable store in {home}; make it from its pads with: {command}")
 
 
-def _make(home: Path, wanted: Config, key: MasterKey, settings: Settings, lock_wait: float) -> RecoveryReport:
+def make_from_pads(home: Path, wanted: Config, key: MasterKey, settings: Settings, lock_wait: float) -> RecoveryReport:
     """The index first; ``config.json`` last, because it says that the store exists."""
     network = connect(home, wanted, settings)
     try:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from .summaries import CheckReport, Entry, Pending, Problem, RecoveryReport, Usage
+from .summaries import CheckReport, DrillReport, Entry, Pending, Problem, RecoveryReport, Usage
 
 FORMAT = 1  # of every JSON object on stdout; fields are added, never removed or renamed
 
@@ -117,12 +117,20 @@ def usage_fields(usage: Usage) -> dict[str, Any]:
     }
 
 
+def _problem_fields(problems: Iterable[Problem]) -> list[dict[str, Any]]:
+    return [{"kind": p.kind, "pad": p.pad, "key": p.key, "detail": p.detail} for p in problems]
+
+
+def drill_fields(report: DrillReport) -> dict[str, Any]:
+    """``drill --json``."""
+    return {**vars(report), "problems": _problem_fields(report.problems), "opened": list(report.opened)}
+
+
 def check_fields(report: CheckReport) -> dict[str, Any]:
     """``check --json``."""
-    problems = [{"kind": p.kind, "pad": p.pad, "key": p.key, "detail": p.detail} for p in report.problems]
     since = None if report.since is None else timestamp(report.since)
     return {
-        "problems": problems,
+        "problems": _problem_fields(report.problems),
         "blocks_read": report.blocks_read,
         "bytes_read": report.bytes_read,
         "seed": report.seed,
@@ -228,8 +236,8 @@ def _fact(value: Any) -> str:
     return "/".join(map(str, value)) or "none" if isinstance(value, (list, tuple)) else str(value)
 
 
-def check_listing(report: CheckReport) -> str:
-    """``check``: a line per problem; nothing when there is none."""
+def check_listing(report: CheckReport | DrillReport) -> str:
+    """``check``, ``drill``: a line per problem; nothing when there is none."""
     return "".join(f"{problem_line(problem)}\n" for problem in report.problems)
 
 

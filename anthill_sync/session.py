@@ -52,7 +52,7 @@ class Session:
         lock_wait: float,
         read_only: bool,
     ) -> None:
-        self.home, self.config, self.settings, self.network = home, config, settings, network
+        self.home, self.config, self.key, self.settings, self.network = home, config, key, settings, network
         self.journal = Journal(home)
         self.pipeline = Pipeline(settings)
         self.pads = Pads(network, key, config.slot, Sealer(key, config.slot))

@@ -8,7 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, TypeVar, overload
 
-from . import checking, checking_rounds, creating, putting, recovery_home, removing, repairing
+from . import checking_rounds, creating, drilling, putting, recovery_home, removing, repairing
+from .checking import CheckOptions
 from .config import default_home as _default_home
 from .config import read_config
 from .entries import check_key, check_prefix, detail_of, entry_of, pending_of, under, value_of
@@ -20,7 +21,7 @@ from .reader import OnProgress, Reader
 from .session import Session
 from .settings import Settings, resolve
 from .sources import SourceLike
-from .summaries import CheckReport, Entry, Pending, Problem, RecoveryReport, ResumeReport, Usage
+from .summaries import CheckReport, DrillReport, Entry, Pending, Problem, RecoveryReport, ResumeReport, Usage
 
 D = TypeVar("D")
 
@@ -295,13 +296,13 @@ class Store(MutableMapping[str, bytes]):
         ``sample`` that random percentage of them. Without either limit every pad is compared with the index as well. With
         ``max_seconds`` as many blocks as that time allows, from where the last such check stopped, which is remembered in
         the home."""
-        if sample is not None and not 0 <= sample <= 100:
-            raise InvalidArgument(f"sample {sample} is not between 0 and 100 percent")
-        if max_seconds is not None:
-            if sample is not None or not read_data or max_seconds < 0:
-                raise InvalidArgument("a time limit goes with reading all data, not with a sample")
-            return checking_rounds.check_some(self._session, check_prefix(prefix), max_seconds)
-        return checking.check(self._session, check_prefix(prefix), read_data=read_data, sample=sample, seed=seed)
+        options = CheckOptions(check_prefix(prefix), read_data, sample, seed)
+        return checking_rounds.check(self._session, options, max_seconds)
+
+    def drill(self, *, values: int = 10, seed: int | None = None) -> DrillReport:
+        """Rebuild the index from key and network alone, in a temporary home, compare it with this one, and read ``values``
+        random values of it. Changes nothing here and on the network, and waits for nobody."""
+        return drilling.drill(self._session, values=values, seed=seed)
 
     def repair(self, *, on_problem: Callable[[Problem], object] | None = None) -> RecoveryReport:
         """Read and prove everything, then mend it: the index as ``recover`` does, and damaged pads, off which all that can

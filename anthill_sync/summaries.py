@@ -157,3 +157,14 @@ class CheckReport:
     complete: bool = True  # False: the time was over before the round was
     since: datetime | None = None  # with a time limit: when the round began that this check belongs to
     cursor_kept: bool = True  # False: the home cannot be written, and the next check begins where this one did
+
+
+@dataclass(frozen=True)
+class DrillReport:
+    """What ``drill`` rebuilt and found."""
+
+    problems: tuple[Problem, ...]
+    compared: int  # values that nobody changed meanwhile
+    opened: tuple[str, ...]  # keys of the values that were read whole
+    seed: int  # of their choice
+    bytes_read: int  # plaintext bytes of those

@@ -55,7 +55,8 @@ make_venv() {
         die "$1 cannot make virtual environments: install its venv package (Debian, Ubuntu: apt install python3-venv)"
     printf '%s: making %s, once\n' "${0##*/}" "$VENV" >&2
     rm -rf -- "$VENV"
-    quietly "$1" -m venv -- "$VENV"
+    quietly "$1" -m venv --without-pip -- "$VENV"
+    quietly "$VENV/bin/python" -m ensurepip --default-pip # venv alone would not say what went wrong here
     cd -- "$ROOT"
     quietly "$VENV/bin/python" -m pip install --disable-pip-version-check --editable "$2"
 }

@@ -21,7 +21,7 @@ from anthill_sync.summaries import Entry
 from .cli_tools import ROOT, call, environment, run
 
 COMMANDS = ["init", "config", "put", "get", "ls", "stat", "mv", "rm", "usage", "resume", "abandon", "reserve", "trim", "check"]
-COMMANDS += ["repair", "recover", "serve", "completion", "key"]
+COMMANDS += ["drill", "repair", "recover", "serve", "completion", "key"]
 
 
 def test_help_lists_every_command() -> None:

@@ -112,6 +112,7 @@ def answered(shell: Shell, name: str, folder: Path) -> dict[str, Any]:
         "trim": ("trim",),
         "usage": ("usage",),
         "check": ("check",),
+        "drill": ("drill",),
         "repair": ("repair",),
         "recover": ("recover",),
         "key verify": ("key", "verify", shell.home / "key"),
