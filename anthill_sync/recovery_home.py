@@ -92,7 +92,7 @@ def make_from_pads(home: Path, wanted: Config, key: MasterKey, settings: Setting
         size = pad_size_of(found, network.properties.pad_size)
     finally:
         network.close()
-    config = replace(wanted, pad_size=size, chunk_size=size - CHUNK_MARGIN)
+    config = replace(wanted, pad_size=size, chunk_size=size - CHUNK_MARGIN, store=key.store_id(wanted.slot).hex())
     config = replace(config, facts=probe(home, config, key, settings, check_empty=False))
     make_home(home)
     try:

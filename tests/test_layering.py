@@ -44,6 +44,7 @@ LAYERS = [
             "checking",
             "checking_rounds",
             "creating",
+            "drilling",
             "keyfile",
             "recovery*",
             "repair*",

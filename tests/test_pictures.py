@@ -17,6 +17,7 @@ from anthill_sync.render import in_columns, shown_width
 from anthill_sync.summaries import ByteSummary, ExtentRange, PadSummary, Usage, Use
 
 from .cli_tools import LAUNCHER, PROGRAM, Gate, Shell, Terminal, environment, make_shell, spawn
+from .store_tools import wait_until
 
 PAD = 16384
 SVG = "{http://www.w3.org/2000/svg}"
@@ -73,6 +74,8 @@ def test_an_interrupted_put_is_pending(tmp_path: Path) -> None:
     gate = Gate(tmp_path / "gate", free=3)
     with spawn("--home", shell.home, "put", "k", tmp_path / "source", program=LAUNCHER, env=gate.env, stderr=-3) as process:
         gate.wait()
+        with Store.open(shell.home, read_only=True) as store:  # those before the gate are sent, and perhaps not recorded yet
+            wait_until(lambda: total(store.usage(), Use.PENDING) == 3 * PAD, lambda: str(store.usage()))
         process.kill()
     with Store.open(shell.home, read_only=True) as store:
         assert total(store.usage(), Use.PENDING) == 3 * PAD

@@ -20,6 +20,7 @@ from anthill_sync.errors import (
     NoRoom,
     WrongPassphrase,
 )
+from anthill_sync.keys import MasterKey, encode_key
 from anthill_sync.settings import CHUNK_MARGIN, DEFAULT_PAD_SIZE
 from tests.recovery_tools import facts
 from tests.store_tools import CHUNK, PAD, chunks_of
@@ -80,6 +81,16 @@ def test_key_slot_and_url_are_enough_to_get_everything_back(url: str, slot: int,
     assert (config.pad_size, config.chunk_size, config.slot, config.key_file) == (PAD, CHUNK, slot, str(key))
     assert config.facts["pad_size"] == (PAD if url.startswith("dir") else DEFAULT_PAD_SIZE)
     assert_works(tmp_path / "new")
+
+
+def test_a_recovered_store_refuses_the_key_of_another(tmp_path: Path) -> None:
+    old, key = made(tmp_path / "old", None), tmp_path / "key"
+    shutil.copy(old / "key", key)
+    Store.recover(tmp_path / "new", network=f"dir://{old / 'pads'}", key_file=key)
+    assert read_config(tmp_path / "new").store == read_config(old).store
+    key.write_text(encode_key(MasterKey.generate()))
+    with pytest.raises(ConfigurationError, match="the key of another store"):
+        Store.open(tmp_path / "new")
 
 
 def test_the_home_and_its_files_are_private(url: str, tmp_path: Path) -> None:
