@@ -1,4 +1,5 @@
-"""Making a new store: home, key, network facts, empty index; ``config.json`` last, because it says the store exists."""
+"""Making a new store: home, key, network facts, empty index; ``config.json`` last, because it says the store exists. And
+opening one."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import durable
-from .config import EMBEDDED_NETWORK, Config, prepare_home, write_config
+from .config import EMBEDDED_NETWORK, Config, prepare_home, read_config, write_config
 from .errors import ConfigurationError, LocalIOError, NoRoom, PadNotFound, PermissionRefused
 from .journal import LOCK_NAME, create_files
 from .keys import MasterKey, encode_key, encode_wrapped_key, read_key_file
@@ -17,6 +18,7 @@ from .lock import check_flock
 from .networks import normalise_url, open_network, prepare_network
 from .networks.base import Network
 from .networks.retrying import open_retrying
+from .session import Session
 from .settings import CHUNK_MARGIN, DEFAULT_PAD_SIZE, FRESH_WINDOW, Settings, check_pad_size, resolve
 from .threads import Pool
 
@@ -67,6 +69,18 @@ def _key(path: Path, passphrase: str | None) -> tuple[MasterKey, bool]:
     except OSError as error:
         raise LocalIOError(f"{path}: {error.strerror}; the key could not be written") from error
     return key, True
+
+
+def open_session(
+    home: Path, why: str, passphrase: str | None, settings: Mapping[str, Any] | None, *, lock_wait: float, read_only: bool
+) -> Session:
+    """The store in ``home``, which was chosen because ``why``, open; ``settings`` override the environment and its own."""
+    config = read_config(home, why)
+    resolved = resolve(config.settings, settings)
+    key = read_key_file(config.key_path(home), passphrase)
+    config.check_key(key, home)
+    network = connect(home, config, resolved)
+    return Session(home, config, key, resolved, network, lock_wait=lock_wait, read_only=read_only)
 
 
 def connect(home: Path, config: Config, settings: Settings) -> Network:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import TypeVar
 
 from .errors import BlockDamaged
+from .networks.base import Call, calling
 from .pads import Pads
 from .pipeline import Pipeline
 from .sealing import OVERHEAD
-from .settings import DOWNLOAD_WINDOW
+from .settings import DOWNLOAD_WINDOW, READ_AHEAD
 from .values import Block, Value
 
 T = TypeVar("T")
@@ -83,6 +86,15 @@ class Downloader:
 
         return self._pipeline.ahead(parts, run)
 
+    def begin(self, value: Value, chunk: int, call: Call) -> Future[bytes]:
+        """Begin to read one chunk in the download pool, on behalf of ``call``."""
+
+        def run() -> bytes:
+            with calling(call):
+                return self.open_block(chunk, self._block(value, chunk))
+
+        return self._pipeline.download(run)
+
     def _open(self, value: Value, part: Part) -> tuple[memoryview, memoryview]:
         chunk, first, stop = part
         block = self._block(value, chunk)
@@ -104,3 +116,41 @@ class Downloader:
         if block is None or block.length != length:
             raise BlockDamaged(f"chunk {chunk} of a value of {value.size} bytes is not where chunks of this store lie")
         return block
+
+
+class ReadAhead:
+    """Chunks of one value for one reader: the one it is in, and ``READ_AHEAD`` more while it reads in order."""
+
+    def __init__(self, downloader: Downloader, value: Value) -> None:
+        self._downloader, self._value = downloader, value
+        self._call = Call(threading.Event(), lambda *_: None)
+        self._chunks: dict[int, Future[bytes]] = {}
+        self._last: int | None = None
+
+    def chunk(self, number: int) -> bytes:
+        """Its plaintext. A failure is not remembered: asking again reads again."""
+        if number != self._last:
+            in_order = self._last is not None and number == self._last + 1
+            self._want(range(number, min(number + 1 + in_order * READ_AHEAD, self._value.chunks)))
+            self._last = number
+        try:
+            return self._chunks[number].result()
+        except BaseException:
+            self._forget()
+            raise
+
+    def close(self) -> None:
+        """Begin nothing more; what is running ends by itself, and its retries end at once."""
+        self._call.stop.set()
+        self._forget()
+
+    def _want(self, wanted: range) -> None:
+        for number in [number for number in self._chunks if number not in wanted]:
+            self._chunks.pop(number).cancel()
+        for number in wanted:
+            if number not in self._chunks:
+                self._chunks[number] = self._downloader.begin(self._value, number, self._call)
+
+    def _forget(self) -> None:
+        self._want(range(0))
+        self._last = None

@@ -93,12 +93,13 @@ class Reader:
             try:
                 return use(value)
             except (BlockDamaged, PadNotFound) as error:
-                self._check_replaced(key, value, error)
+                self.check_replaced(key, value, error)
                 if begun():
                     raise ValueChanged(f"{key!r} was replaced while it was being read; get it again", key=key) from error
         raise ValueChanged(f"{key!r} was replaced {TRIES} times while it was being read; get it again", key=key)
 
-    def _check_replaced(self, key: str, value: Value, error: Exception) -> None:
+    def check_replaced(self, key: str, value: Value, error: Exception) -> None:
+        """A block of ``value`` did not open: ``Damaged`` when that value is still the current one."""
         current = self._session.index().values.get(key)
         if current is not None and (current.data_ids, current.packed) == (value.data_ids, value.packed):
             raise Damaged(f"the value of {key!r} is damaged: {error}", key=key) from error

@@ -71,7 +71,7 @@ class Session:
 
     def index(self) -> MasterIndex:
         """The index as the files have it now."""
-        self._check_usable()
+        self.check_usable()
         self.journal.refresh()
         return self.journal.index
 
@@ -128,7 +128,14 @@ class Session:
         finally:
             self._inside.active = before
 
-    def _check_usable(self) -> None:
+    def check_writable(self) -> None:
+        """Raise unless this process could begin a mutation now."""
+        self.check_usable()
+        if self._read_only:
+            raise PermissionRefused(f"{self.home} was opened read-only")
+
+    def check_usable(self) -> None:
+        """Raise when the store is closed, or belongs to another process."""
         if os.getpid() != self._pid:
             raise UsedAfterFork("this Store was opened before a fork: open it again in the child process")
         if self._closed:
@@ -138,9 +145,7 @@ class Session:
             raise StoreClosed(f"the Store closed itself after this failure: {failure}", failure)
 
     def _check_may_write(self) -> None:
-        self._check_usable()
-        if self._read_only:
-            raise PermissionRefused(f"{self.home} was opened read-only")
+        self.check_writable()
         if getattr(self._inside, "active", False):
             raise NestedMutation("a callback or source of this Store may not change the same Store: it would wait for itself")
 
@@ -184,7 +189,7 @@ class Session:
     @contextmanager
     def questioning(self) -> Iterator[bool]:
         """The memory map follows the index inside; True: nothing of this process is changing it, and nothing will."""
-        self._check_usable()
+        self.check_usable()
         with self._gate:
             if not self._writers:
                 with self.allocator.lock, self.journal.index_lock:

@@ -24,6 +24,7 @@ MIN_PAD_SIZE = 16 * KIB
 MAX_PAD_SIZE = 1024 * MIB
 CHUNK_MARGIN = KIB  # chunk_size = pad_size - this: header, seal and table of a full chunk's pad
 DOWNLOAD_WINDOW = 24  # pads of a get held in memory
+READ_AHEAD = 4  # chunks that an open value reads ahead
 STREAM_QUEUE = 4  # chunks of a stream read ahead
 FRESH_WINDOW = 64  # no write starts more than this above the lowest never-written pad
 

@@ -1,4 +1,4 @@
-"""Where a value's bytes come from: memory, a file or a stored value read by position, or a stream read once, in order."""
+"""Where a value's bytes come from: memory, a file (named or not) or a stored value read by position, or a stream read once."""
 
 from __future__ import annotations
 
@@ -52,13 +52,10 @@ class FileSource:
 
     def read(self, offset: int, buffer: memoryview) -> memoryview:
         """Fill ``buffer`` from ``offset``; ``SourceChanged`` when the file ends before."""
-        fd, done = self._open(), 0
+        fd = self._open()
         with _translated(self._path):
-            while done < len(buffer):
-                count = os.preadv(fd, [buffer[done:]], offset + done)
-                if count == 0:
-                    raise self._changed()
-                done += count
+            if _read_at(fd, buffer, offset) < len(buffer):
+                raise self._changed()
         return buffer
 
     def check_unchanged(self) -> None:
@@ -83,6 +80,29 @@ class FileSource:
 
     def _changed(self) -> SourceChanged:
         return SourceChanged(f"{self._path}: changed while it was read; nothing was published, put it again")
+
+
+class SpooledSource:
+    """``size`` bytes of an unnamed file that only its owner can change, read by position. The descriptor stays its
+    owner's, and no ``resume`` could find the file: there is no origin."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        self._fd = fd
+        self.size = size
+        self.origin: Mapping[str, Any] | None = None
+
+    def read(self, offset: int, buffer: memoryview) -> memoryview:
+        """Fill ``buffer`` from ``offset``."""
+        with _translated("the spool file"):
+            if _read_at(self._fd, buffer, offset) < len(buffer):
+                raise LocalIOError("the spool file is shorter than what was written to it")
+        return buffer
+
+    def check_unchanged(self) -> None:
+        """Nobody else has it."""
+
+    def close(self) -> None:
+        """Its owner closes it."""
 
 
 class StreamSource:
@@ -138,7 +158,7 @@ class StoredSource:
         """Nothing to release."""
 
 
-Source = BytesSource | FileSource | StreamSource | StoredSource
+Source = BytesSource | FileSource | SpooledSource | StreamSource | StoredSource
 
 
 def open_source(source: object) -> Source:
@@ -147,6 +167,8 @@ def open_source(source: object) -> Source:
         raise TypeError("a str is not a source: pass Path(...) for a file, or text.encode() for its bytes")
     if isinstance(source, (bytes, bytearray, memoryview)):
         return BytesSource(source)
+    if isinstance(source, (BytesSource, SpooledSource)):
+        return source
     if isinstance(source, os.PathLike):
         return _open_path(source)
     if isinstance(source, io.TextIOBase):
@@ -167,6 +189,17 @@ def _open_path(path: os.PathLike[str]) -> Source:
     if stat.S_ISREG(mode):
         return FileSource(path)
     return StreamSource(open(path, "rb", buffering=0), owned=True)
+
+
+def _read_at(fd: int, buffer: memoryview, offset: int) -> int:
+    """Fill ``buffer`` from ``offset``; how many bytes there were."""
+    done = 0
+    while done < len(buffer):
+        count = os.preadv(fd, [buffer[done:]], offset + done)
+        if count == 0:
+            break
+        done += count
+    return done
 
 
 def _file_pieces(stream: Any, chunk_size: int) -> Iterator[bytes]:

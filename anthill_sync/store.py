@@ -11,15 +11,14 @@ from typing import Any, BinaryIO, TypeVar, overload
 from . import checking_rounds, creating, drilling, putting, recovery_home, removing, repairing
 from .checking import CheckOptions
 from .config import default_home as _default_home
-from .config import read_config
 from .entries import check_key, check_prefix, detail_of, entry_of, pending_of, under, value_of
 from .errors import AnthillError, InvalidArgument, KeyNotFound
 from .events import Confirm, ConfirmReservation, OnEvent
-from .keys import read_key_file
+from .opening import Opens, ValueOpener
 from .putting import PutOptions
 from .reader import OnProgress, Reader
 from .session import Session
-from .settings import Settings, resolve
+from .settings import Settings
 from .sources import SourceLike
 from .summaries import CheckReport, DrillReport, Entry, Pending, Problem, RecoveryReport, ResumeReport, Usage
 
@@ -70,7 +69,7 @@ class Store(MutableMapping[str, bytes]):
         return cls.open(place, passphrase=passphrase)
 
     @classmethod
-    def open(
+    def _open_store(
         cls,
         home: str | Path | None = None,
         *,
@@ -82,12 +81,9 @@ class Store(MutableMapping[str, bytes]):
         """Open a store. ``lock_wait``: seconds a mutation waits for another process's lock. ``settings`` override the
         environment and ``config.json``. Nothing is locked, and no thread runs, until a mutation needs it."""
         place, why = _default_home() if home is None else (Path(home).absolute(), "it was named")
-        config = read_config(place, why)
-        resolved = resolve(config.settings, settings)
-        key = read_key_file(config.key_path(place), passphrase)
-        config.check_key(key, place)
-        network = creating.connect(place, config, resolved)
-        return cls(Session(place, config, key, resolved, network, lock_wait=lock_wait, read_only=read_only))
+        return cls(creating.open_session(place, why, passphrase, settings, lock_wait=lock_wait, read_only=read_only))
+
+    open = Opens(lambda kind: kind._open_store, lambda store: ValueOpener(store._session, store._reader))
 
     @classmethod
     def recover(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -62,3 +63,12 @@ def background() -> Iterator[Callable[[Callable[[], T]], Future[T]]]:
     for future in futures:
         future.exception(timeout=PATIENCE)
     pool.shutdown(wait=False)
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """Printed, so that a failure can be made again with ``--seed``."""
+    chosen = request.config.getoption("--seed")
+    number = random.SystemRandom().getrandbits(32) if chosen is None else int(chosen)
+    print(f"seed {number}")
+    return number

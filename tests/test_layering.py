@@ -38,6 +38,8 @@ LAYERS = [
         [
             "__init__",
             "store",
+            "opening",
+            "handles",
             "putting",
             "removing",
             "reader",
@@ -50,7 +52,7 @@ LAYERS = [
             "repair*",
         ],
     ),
-    ("session", ["session", "config", "entries", "destinations"]),
+    ("session", ["session", "config", "entries", "destinations", "spool"]),
     ("allocator", ["allocator", "planning", "writing", "rewriting", "takeover", "usage"]),
     ("uploading", ["shared_pads", "composing", "units", "reading", "uploads", "committer", "supply"]),
     ("pipeline", ["download", "pipeline", "operation"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,6 +37,30 @@ def test_a_stream_that_raises_publishes_nothing_and_its_error_comes_out_unchange
     each.assert_sound(a=b"old")
     each.store.put("a", chunks_of(*range(after)))
     each.assert_sound(a=chunks_of(*range(after)))
+
+
+class Failing(io.RawIOBase):
+    """A file that fails after some chunks."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        piece = next(self._pieces, None)
+        if piece is None:
+            raise Whim("enough")
+        return piece
+
+
+@pytest.mark.parametrize("after", [0, 1, 7])
+def test_a_file_that_raises_publishes_nothing(each: StoreRig, after: int) -> None:
+    each.store["a"] = b"old"
+    with pytest.raises(Whim):
+        each.store.put("a", Failing(iter([chunks_of(fill) for fill in range(after)])))
+    each.assert_sound(a=b"old")
 
 
 @pytest.mark.parametrize("piece", ["text", 5, [1]])

@@ -24,7 +24,7 @@ PATIENCE = 240  # seconds that watchers get; a mutant that hangs is noticed too
 SYNCS = {"sync", "sync_folder", "fsync", "fdatasync", "flush_folder"}
 RENAMES = {"rename", "replace_file", "link", "keep"}
 LOCKS = {"flock"}
-COMPARISONS = re.compile("compare|check_unchanged|_check_|check_flock|check_seal")
+COMPARISONS = re.compile("compare|check_unchanged|check_replaced|check_writable|_check_|check_flock|check_seal")
 DAMAGE = re.compile(
     "BlockDamaged|IndexDamaged|AnotherWriter|RolledBack|PadConflict|UnknownFormat|ImpossibleRecord|_damaged|ProtocolError|SourceChanged"
 )
@@ -125,6 +125,7 @@ WATCHERS: dict[str, list[str]] = {
     "durable: link(path": ["tests/test_recovery.py", "tests/test_recovery_damage.py"],
     "durable: os.link": ["tests/test_recovery.py", "tests/test_recovery_damage.py"],
     "durable: sync_folder(path.parent) in keep": ["tests/test_durable.py"],
+    "handles": ["tests/test_store_open.py", "tests/test_store_open_writing.py", "tests/test_store_open_failing.py"],
     "journal": [
         "tests/test_journal.py",
         "tests/test_journal_checkpoints.py",
@@ -142,6 +143,7 @@ WATCHERS: dict[str, list[str]] = {
     "networks/memory": CONTRACT,
     "networks/object_calls": ["tests/test_networks_objects.py", "tests/test_object_stores.py", *CONTRACT],
     "networks/transport": ["tests/test_networks_http.py"],
+    "opening": ["tests/test_store_open_writing.py", "tests/test_store_open_failing.py"],
     "putting": ["tests/test_store_values.py", "tests/test_store_keys.py"],
     "reader": ["tests/test_store_check.py"],
     "recovery": ["tests/test_recovery.py", "tests/test_recovery_damage.py"],
