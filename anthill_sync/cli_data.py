@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,7 +17,7 @@ from .cli_options import KeyName
 from .cli_output import TerminalText, is_terminal
 from .cli_trees import changed, fail_for, listed, scan_tree
 from .console import Console, command
-from .errors import AnthillError, DestinationExists, InvalidArgument, KeyNotFound, NoRoom, SourceNotFound
+from .errors import AnthillError, DestinationExists, InvalidArgument, KeyNotFound, NoRoom
 from .render import got_fields, human_size, plural, put_fields
 from .settings import parse_size
 from .summaries import Entry
@@ -42,7 +41,8 @@ def register(app: typer.Typer) -> None:
 def put(
     console: Console,
     key: KeyName,
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A file, - for stdin, or with -r a directory.")],
+    source: Annotated[str | None, typer.Argument(metavar="SOURCE", help="A file, - for stdin, or with -r a directory.")] = None,
+    more: Annotated[list[str] | None, typer.Argument(metavar="[ARGS...]", help="Of the command, with --from-command.")] = None,
     recursive: Recursive = False,
     if_absent: Annotated[bool, typer.Option("--if-absent", help="Only when there is no such key.")] = False,
     checksum: Annotated[bool, typer.Option("--checksum", help="With -r: read files whose size and time are the same.")] = False,
@@ -53,28 +53,50 @@ def put(
         list[Path] | None, typer.Option("--exclude-from", metavar="FILE", help="With -r: patterns, one a line.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only say what would be stored, and what it takes.")] = False,
+    from_command: Annotated[
+        bool, typer.Option("--from-command", help="SOURCE and ARGS, after --, are a command: store what it writes.")
+    ] = False,
+    allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Also when stdin or the command gives nothing.")] = False,
 ) -> None:
     """Store a value."""
     from .entries import check_prefix
 
+    words = _command(source, more or [], recursive, from_command)
     if (checksum or exclude or exclude_from) and not recursive:
         raise InvalidArgument("--checksum, --exclude and --exclude-from go with -r")
     excluded = _exclusion(exclude, exclude_from)
-    if dry_run:
-        show(console, Wanted(key, source, recursive, if_absent, checksum, excluded))
+    place = source or ""
+    if dry_run:  # what a command will write is as unknown as stdin, and it is not run for this
+        show(console, Wanted(key, "-" if words else place, recursive, if_absent, checksum, excluded))
         return
     with console.store() as store:
         if recursive:
             key = check_prefix(key)
-            found, left = scan_tree(store, key, Path(source), excluded)
+            found, left = scan_tree(store, key, Path(place), excluded)
             _put_tree(console, store, key, found, left, if_absent=if_absent, checksum=checksum)
         else:
-            _put_one(console, store, key, source, if_absent=if_absent)
+            _put_one(console, store, key, place, words, if_absent=if_absent, allow_empty=allow_empty)
 
 
-def _put_one(console: Console, store: Store, key: str, source: str, *, if_absent: bool) -> None:
-    console.stdin_is_data = source == "-"
-    with console.reporting() as report, _source(source) as opened:
+def _command(source: str | None, more: list[str], recursive: bool, from_command: bool) -> list[str]:
+    """The words of the command to run, if any; ``InvalidArgument`` for what does not go together."""
+    if source is None:
+        what = "the command: put KEY --from-command -- COMMAND ARGS..." if from_command else "SOURCE: a file, or - for stdin"
+        raise InvalidArgument(f"missing argument, {what}")
+    if from_command:
+        if recursive:
+            raise InvalidArgument("--from-command stores one value: not with -r")
+        return [source, *more]
+    if more:
+        raise InvalidArgument(f"unexpected argument {more[0]!r}; the words of a command go with --from-command")
+    return []
+
+
+def _put_one(
+    console: Console, store: Store, key: str, source: str, words: Sequence[str], *, if_absent: bool, allow_empty: bool
+) -> None:
+    console.stdin_is_data = source == "-" and not words
+    with console.reporting() as report, _source(console, source, words, allow_empty) as opened:
         entry = store.put(
             key,
             opened,
@@ -89,25 +111,12 @@ def _put_one(console: Console, store: Store, key: str, source: str, *, if_absent
         console.note(f"stored {key}: {_moved(entry)}")
 
 
-@contextlib.contextmanager
-def _source(source: str) -> Iterator[Path | BinaryIO]:
-    """The path of a file; a binary stream for ``-`` and for what can only be read once, like a pipe."""
-    if source == "-":
-        if sys.stdin is None:
-            raise SourceNotFound("standard input is closed")
-        yield sys.stdin.buffer
-        return
-    try:
-        mode = os.stat(source).st_mode
-    except OSError as error:
-        raise SourceNotFound(f"{source}: {error.strerror}") from None
-    if stat.S_ISDIR(mode):
-        raise InvalidArgument(f"{source} is a directory: give -r to store what is in it")
-    if stat.S_ISREG(mode):
-        yield Path(source)
-    else:
-        with open(source, "rb") as stream:
-            yield stream
+def _source(console: Console, source: str, words: Sequence[str], allow_empty: bool) -> Any:
+    from .cli_sources import output_of, source_of
+
+    if words:
+        return output_of(words, allow_empty=allow_empty, signals=console.signals, say=console.say)
+    return source_of(source, allow_empty=allow_empty)
 
 
 def _moved(entry: Entry) -> str:

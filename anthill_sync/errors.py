@@ -78,6 +78,12 @@ class SourceNotFound(AnthillError):
     exit_code = 66
 
 
+class IncompleteSource(AnthillError):
+    """The source gave nothing, or said at its end that what it gave is not whole. Nothing was published."""
+
+    exit_code = 66
+
+
 # -- stored state (65)
 
 

@@ -115,11 +115,14 @@ class StreamSource:
         self._owned = owned
         self.origin: Mapping[str, Any] | None = None
 
-    def chunks(self, chunk_size: int) -> Iterator[bytes]:
-        """Chunks of ``chunk_size`` bytes, a shorter one last, none empty."""
+    def chunks(self, chunk_size: int, stopped: Callable[[], bool] = lambda: False) -> Iterator[bytes]:
+        """Chunks of ``chunk_size`` bytes, a shorter one last, none empty. ``stopped`` is asked after each piece, so an
+        iterable that has nothing to give now may yield ``b""``, and need not be waited for when the put has failed."""
         pieces = _file_pieces(self._stream, chunk_size) if hasattr(self._stream, "read") else _iterable_pieces(self._stream)
         held = bytearray()
         for piece in pieces:
+            if stopped():
+                return
             if len(piece) == chunk_size and not held:
                 yield bytes(piece)
                 continue

@@ -121,12 +121,14 @@ class Writer:
     def _read_stream(self, upload: Upload, source: StreamSource) -> None:
         """Read on the calling thread, at most ``STREAM_QUEUE`` chunks ahead; allocation grows with what comes."""
         operation, size = upload.operation, 0
-        for chunk, plain in enumerate(source.chunks(self._chunk_size)):
+        for chunk, plain in enumerate(source.chunks(self._chunk_size, operation.stop.is_set)):
             operation.wait_for(lambda: len(upload.held) < STREAM_QUEUE, upload.space_free)
             if operation.stop.is_set():
                 return
             size += len(plain)
             self._add_chunk(upload, chunk, plain)
+        if operation.stop.is_set():  # then this is not the stream's end
+            return
         upload.size = size
         operation.deliver()
         if upload.read_over():

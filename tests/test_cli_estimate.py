@@ -77,6 +77,12 @@ def test_a_stream_is_not_read_for_a_dry_run(shell: Shell) -> None:
     assert "?  k" in shell.ok("put", "-n", "k", "-").out
 
 
+def test_a_command_is_not_run_for_a_dry_run(shell: Shell, tmp_path: Path) -> None:
+    result = shell.ok("put", "-n", "k", "--json", "--from-command", "--", "touch", tmp_path / "started")
+    assert (result.json["values"], result.json["at_most"]) == ([{"key": "k", "size": None}], True)
+    assert not (tmp_path / "started").exists()
+
+
 def test_a_dry_run_ends_as_the_put_would(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "good").write_bytes(bytes(40_000))

@@ -184,7 +184,8 @@ def test_the_script_for_cron_stores_whole_dumps_only(ann: Path, program: Path) -
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert run([str(program), "--home", str(ann / "store"), "get", "database"], ann, program).stdout == "whole dump\n"
     (ann / "bin" / "dump-database").write_text("#!/bin/sh\necho half a\nexit 9\n")
-    assert run(script, ann, program).returncode == 9
+    failed = run(script, ann, program)
+    assert (failed.returncode, "dump-database ended with exit code 9" in failed.stderr) == (66, True)
     assert run([str(program), "--home", str(ann / "store"), "get", "database"], ann, program).stdout == "whole dump\n"
 
 

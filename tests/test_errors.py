@@ -24,6 +24,7 @@ EXIT_CODES = {
     "NestedMutation": 64,
     "KeyNotFound": 66,
     "SourceNotFound": 66,
+    "IncompleteSource": 66,
     "Damaged": 65,
     "IndexDamaged": 65,
     "BlockDamaged": 65,

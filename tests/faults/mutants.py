@@ -27,6 +27,7 @@ LOCKS = {"flock"}
 COMPARISONS = re.compile("compare|check_unchanged|check_replaced|check_writable|_check_|check_flock|check_seal")
 DAMAGE = re.compile(
     "BlockDamaged|IndexDamaged|AnotherWriter|RolledBack|PadConflict|UnknownFormat|ImpossibleRecord|_damaged|ProtocolError|SourceChanged"
+    "|IncompleteSource"
 )
 SEALED_FIELDS = {"_BLOCK_DATA", "_TABLE_DATA"}  # structs of associated data: each argument of ``pack`` is a field
 
@@ -110,6 +111,7 @@ CONTRACT = ["tests/test_network_contract.py"]
 # By beginning of "module: name"; the longest match counts. Several words: files, then -k and its expression.
 WATCHERS: dict[str, list[str]] = {
     "cli_data": ["tests/test_cli.py"],
+    "cli_sources": ["tests/test_cli_command.py"],
     "cli_pictures": ["tests/test_pictures.py"],
     "committer": ["tests/faults/test_swaps.py"],
     "composing: len(batch": ["tests/test_composing.py"],
