@@ -53,7 +53,6 @@ class MemoryAllocator:
     def begin_run(self) -> None:
         """The lock was just taken. Unless nothing happened since this process gave it back: load the map, resolve what
         an earlier run was writing, and become a new run, durably, before anything is sent."""
-        self._pipeline.ready()
         index = self._journal.index
         self.committer.reset()  # also when nothing changed: giving the lock back took all pads out of ``writing``
         if (index.run_id, index.sequence) == (self._run_id, self._sequence) and not index.writing:

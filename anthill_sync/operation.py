@@ -57,6 +57,7 @@ class Operation:
         self.progress = 0  # plaintext bytes that need no more work
         self.backlog: deque[Any] = deque()  # uploads with chunks not queued yet; under the memory map's lock
         self.queued = 0  # of its windowed units; under the memory map's lock
+        self.help: Callable[[], bool] = lambda: False  # what the calling thread does before it waits; False: nothing to do
         self._on_event = on_event
         self._spaces: set[object] = set()  # shared pads that are counted in ``planned``
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
@@ -204,8 +205,11 @@ class Operation:
         while not self.stop.is_set():
             self.deliver()
             with condition:
-                if ready() or condition.wait_for(ready, timeout=0.1):
+                if ready():
                     return
+            if not self.help():
+                with condition:
+                    condition.wait_for(ready, timeout=0.1)
 
     def wait(self, on_stop: Callable[[], None]) -> None:
         """Deliver events until all work is over; ``on_stop`` is called when the operation has failed, and again while work
@@ -215,6 +219,9 @@ class Operation:
             if self.stop.is_set() and not told:
                 told = True
                 on_stop()
+                continue
+            if self.help():
+                self.deliver()
                 continue
             try:
                 self._hand_over(self._events.get(timeout=WAKE_SECONDS))

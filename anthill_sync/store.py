@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from operator import itemgetter
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, TypeVar, overload
 
 from . import checking_rounds, creating, drilling, putting, recovery_home, removing, repairing
@@ -16,8 +15,8 @@ from .errors import AnthillError, InvalidArgument, KeyNotFound
 from .events import Confirm, ConfirmReservation, OnEvent
 from .opening import Opens, ValueOpener
 from .putting import PutOptions
-from .reader import OnProgress, Reader
-from .session import Session
+from .reader import OnProgress
+from .reopening import Openable, Opening
 from .settings import Settings
 from .sources import SourceLike
 from .summaries import CheckReport, DrillReport, Entry, Pending, Problem, RecoveryReport, ResumeReport, Usage
@@ -30,17 +29,12 @@ def default_home() -> Path:
     return _default_home()[0]
 
 
-class Store(MutableMapping[str, bytes]):
+class Store(Openable, MutableMapping[str, bytes]):
     """An open store. From many threads, not across ``fork``; every error is an ``AnthillError`` with ``exit_code``.
 
     Mutations of different keys run at once and share pads and syncs; those of one key keep their order. ``in``,
     ``len``, iteration, ``clear`` and ``==`` (identity) read the index only.
     """
-
-    def __init__(self, session: Session) -> None:
-        """Use ``Store.open`` or ``Store.create``."""
-        self._session = session
-        self._reader = Reader(session)
 
     @classmethod
     def create(
@@ -81,7 +75,8 @@ class Store(MutableMapping[str, bytes]):
         """Open a store. ``lock_wait``: seconds a mutation waits for another process's lock. ``settings`` override the
         environment and ``config.json``. Nothing is locked, and no thread runs, until a mutation needs it."""
         place, why = _default_home() if home is None else (Path(home).absolute(), "it was named")
-        return cls(creating.open_session(place, why, passphrase, settings, lock_wait=lock_wait, read_only=read_only))
+        opening = Opening(place, why, lock_wait, read_only, settings)
+        return cls(opening.open(passphrase), opening)
 
     open = Opens(lambda kind: kind._open_store, lambda store: ValueOpener(store._session, store._reader))
 
@@ -111,20 +106,6 @@ class Store(MutableMapping[str, bytes]):
             settings=settings,
             lock_wait=lock_wait,
         )
-
-    def close(self) -> None:
-        """Close the store. Mutations running in other threads are stopped and get 5 seconds. Safe to repeat."""
-        self._session.close()
-
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
-    @property
-    def home(self) -> Path:
-        return self._session.home
 
     @property
     def key_path(self) -> Path:
@@ -340,4 +321,4 @@ class Store(MutableMapping[str, bytes]):
         return True
 
     def __repr__(self) -> str:
-        return f"<Store {self.home} on {self.network_url}>"
+        return f"<Store {self.home}{', not opened yet' if self._opened is None else f' on {self.network_url}'}>"

@@ -74,6 +74,7 @@ class Writer:
 
     def run(self, operation: Operation, begin: Callable[[], None]) -> None:
         """Run ``begin`` on the calling thread, then deliver events until all work of the operation is over."""
+        operation.help = self._pipeline.help
         operation.enter()
         try:
             try:
@@ -88,6 +89,7 @@ class Writer:
         finally:
             self._withdraw(operation)  # what others may be waiting for in its name: claims of pads, demand
         if operation.failure is not None:
+            self.interrupted |= not isinstance(operation.failure, Exception)  # in a unit that ran on this thread
             raise operation.failure
 
     def _stop(self, operation: Operation, *, patient: bool) -> None:

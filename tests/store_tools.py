@@ -198,6 +198,7 @@ class StoreRig:
             "operations": self.session._operations,
             "writers": self.session._writers,
             "key locks": self.session._key_locks._locks,
+            "queued or busy": [space for space in list(supply.map.spaces.values()) if space.queued or space.busy],
         }
         return {name: leak for name, leak in leaks.items() if leak}
 

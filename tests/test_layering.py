@@ -38,7 +38,7 @@ LAYERS = [
         [
             "__init__",
             "store",
-            "opening",
+            "*opening",
             "handles",
             "putting",
             "removing",

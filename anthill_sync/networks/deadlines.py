@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
+from ..errors import TryAgain
 from ..threads import start
 
 
@@ -96,7 +97,8 @@ class Watchdog:
 
     def _start(self) -> None:
         if self._thread is None and not self.closed:
-            (self._thread,) = start(threading.Thread(target=self._run, name="anthill-deadlines", daemon=True))
+            with suppress(TryAgain):  # no thread can be started now: the call has its socket's own time-outs only
+                (self._thread,) = start(threading.Thread(target=self._run, name="anthill-deadlines", daemon=True))
 
     def _run(self) -> None:
         while True:

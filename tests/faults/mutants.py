@@ -151,6 +151,7 @@ WATCHERS: dict[str, list[str]] = {
     "recovery": ["tests/test_recovery.py", "tests/test_recovery_damage.py"],
     "recovery_home": ["tests/test_recovery_home.py"],
     "server_archive": ["tests/test_server_api.py"],
+    "reopening": ["tests/test_store_pickle.py"],
     "session: self._check_may_write() in replacing": ["tests/test_recovery.py"],
     "session": ["tests/test_store_closing.py", "tests/faults/test_fork.py"],
     "takeover": ["tests/test_takeover.py", "tests/faults/test_weak_spots.py", "tests/faults/test_races.py"],
