@@ -73,17 +73,22 @@ class BlockList:
 
     def done(self) -> int:
         """How many blocks are present."""
-        return sum(1 for _, _, length, _, _ in BLOCK.iter_unpack(self._packed) if length)
+        return sum(1 for _, _, length, _, _ in self._each() if length)
 
     def blocks(self) -> Iterator[tuple[int, Block]]:
         """Every present (chunk, block)."""
-        for chunk, (pad, offset, length, reference, fingerprint) in enumerate(BLOCK.iter_unpack(self._packed)):
+        for chunk, (pad, offset, length, reference, fingerprint) in enumerate(self._each()):
             if length:
                 yield chunk, Block(pad, offset, length, self._ids[reference], fingerprint)
 
     def packed(self) -> tuple[bytes, bytes]:
         """(blocks, data ids), both packed."""
         return bytes(self._packed), b"".join(self._ids)
+
+    def _each(self) -> Iterator[tuple[int, int, int, int, bytes]]:
+        """The fields of every chunk's block, from a copy: bytes that are being looked at cannot grow, and a question about
+        a pending put would make the put of another thread fail."""
+        return BLOCK.iter_unpack(bytes(self._packed))
 
     def _reference(self, data_id: bytes) -> int:
         if data_id not in self._references:

@@ -61,6 +61,18 @@ def test_block_lists_keep_absent_chunks_absent() -> None:
     assert (len(packed), ids) == (4 * BLOCK.size, A + B)
 
 
+def test_blocks_can_be_added_while_another_thread_looks_at_those_that_are_there() -> None:
+    """A put commits its blocks while somebody asks what is pending."""
+    blocks = BlockList()
+    for chunk in (0, 1):
+        blocks.set(chunk, Block(1, 32, 100, A, b"f" * 16))
+    looking = blocks.blocks()
+    assert next(looking)[0] == 0
+    blocks.set(2, Block(2, 32, 100, B, b"g" * 16))
+    assert [chunk for chunk, _ in looking] == [1]
+    assert blocks.done() == 3
+
+
 def test_spans_join_neighbours_of_one_attempt() -> None:
     assert spans_of([A, A, B, A]) == [Span(A, 0, 2), Span(B, 2, 1), Span(A, 3, 1)]
     assert spans_of([]) == []
