@@ -24,7 +24,7 @@ from .events import (
 )
 from .networks.base import Call
 
-GRACE_SECONDS = 5.0  # what a stopped operation's running calls get before their connections are closed
+GRACE_SECONDS = 4.0  # what a stopped operation's running calls get before their connections are closed: the whole takes < 5
 CLOSED_SECONDS = 0.5  # and then, to notice that their connections are gone
 SETTLE_SECONDS = 0.2  # for queued work of a stopped operation to be dropped, which takes no time unless it was lost
 STOP_POLL_SECONDS = 0.1  # between two looks at several operations' stop events

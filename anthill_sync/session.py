@@ -200,7 +200,7 @@ class Session:
         yield False
 
     def close(self) -> None:
-        """Stop what runs in other threads (5 seconds, then connections are closed); safe to repeat."""
+        """Stop what runs in other threads (4 seconds, then connections are closed); safe to repeat."""
         if self._closed or os.getpid() != self._pid:
             return
         with self._gate:

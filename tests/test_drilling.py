@@ -13,6 +13,7 @@ import pytest
 from anthill_sync import Store, drilling
 from anthill_sync.errors import InvalidArgument
 from anthill_sync.lock import FileLock
+from anthill_sync.recovery_home import make_from_pads
 from anthill_sync.summaries import RecoveryReport
 
 from .cli_tools import Shell, make_shell, secret_file
@@ -128,7 +129,7 @@ def test_a_value_that_the_live_index_does_not_have_is_a_difference(store: Store)
 
 def test_what_others_change_meanwhile_is_not_compared(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(store)
-    real = drilling.make_from_pads
+    real = make_from_pads
 
     def meanwhile(*arguments: object) -> RecoveryReport:
         report = real(*arguments)  # type: ignore[arg-type]

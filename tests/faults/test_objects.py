@@ -20,7 +20,7 @@ from anthill_sync.settings import Settings
 from tests.cli_tools import Shell, environment, spawn
 from tests.support.objects import KEYS, STRONG, local_objects, moto
 
-from .http_scenarios import PAD, QUICK, SCENARIOS, Scenario, abandoned, check, noise
+from .http_scenarios import PAD, QUICK, SCENARIOS, Scenario, check, noise
 from .proxy import Asked, Plan, Proxy, nothing, seeded, storm
 from .scenarios import SCENARIOS as ACTS
 from .scenarios import Scenario as Act
@@ -57,8 +57,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, proxy: Proxy, monkeypa
 # -- faults of the network
 
 
-# A doubt about an emptied pad may outlive the call here, and ``trim`` then finds that pad again.
-@pytest.mark.parametrize("scenario", [scenario for scenario in SCENARIOS if scenario is not abandoned])
+@pytest.mark.parametrize("scenario", SCENARIOS)
 def test_a_store_on_objects_comes_through_every_fault_that_passes(store: Store, proxy: Proxy, scenario: Scenario) -> None:
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")
