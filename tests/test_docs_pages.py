@@ -7,6 +7,7 @@ import html.parser
 import os
 import subprocess
 import sys
+from collections.abc import MutableMapping
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
@@ -71,6 +72,15 @@ def test_the_public_names_are_documented(pages: dict[str, Links]) -> None:
 
     places = {place.rpartition(".")[2] for place in pages["api.html"].places}
     assert set(anthill_sync.__all__) <= places
+
+
+def test_every_method_of_a_store_is_documented(pages: dict[str, Links]) -> None:
+    from anthill_sync import Store
+
+    own = set(dir(Store)) - set(dir(MutableMapping))
+    described = {name for name in own if not name.startswith("_") and getattr(Store, name).__doc__}
+    assert {"open", "close", "put"} <= described
+    assert {f"anthill_sync.store.Store.{name}" for name in described} <= pages["api.html"].places
 
 
 def test_the_tour_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
