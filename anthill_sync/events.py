@@ -79,6 +79,7 @@ class RetryScheduled:
     attempt: int  # the attempt that failed, from 1
     wait_seconds: float
     error: str
+    at_once: int | None = None  # network calls that may run at once from now on: halved by each refusal, then climbing back
 
 
 Event = (

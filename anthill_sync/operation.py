@@ -174,8 +174,8 @@ class Operation:
         with self.lock:
             self._emit(StoreComplete(key, size, pads, time.monotonic() - self.started))
 
-    def _retry_scheduled(self, operation: str, pad: str, attempt: int, wait: float, error: str) -> None:
-        self._emit(RetryScheduled(operation, pad, attempt, wait, error))
+    def _retry_scheduled(self, operation: str, pad: str, attempt: int, wait: float, error: str, at_once: int) -> None:
+        self._emit(RetryScheduled(operation, pad, attempt, wait, error, at_once))
 
     def _emit(self, event: Event) -> None:
         if self._on_event is not None:
@@ -275,9 +275,9 @@ def joint_call(operations: list[Operation]) -> Call:
     if len(operations) == 1:
         return operations[0].call
 
-    def on_retry(operation: str, pad: str, attempt: int, wait: float, error: str) -> None:
+    def on_retry(operation: str, pad: str, attempt: int, wait: float, error: str, at_once: int) -> None:
         for each in operations:
-            each.call.on_retry(operation, pad, attempt, wait, error)
+            each.call.on_retry(operation, pad, attempt, wait, error, at_once)
 
     return Call(_AllStopped(operations), on_retry)
 

@@ -1,18 +1,48 @@
-"""The gate that lets all threads slow down together: halved by refusals, grown back by successes."""
+"""The gate that lets all threads slow down together: halved and slowed by refusals, grown back by successes."""
 
 from __future__ import annotations
 
+import os
+import random
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from anthill_sync import Store, events
+from anthill_sync.config import read_config
 from anthill_sync.errors import TransientNetworkError
-from anthill_sync.networks.pacing import PacingGate
+from anthill_sync.keys import read_key_file
+from anthill_sync.networks import open_network
+from anthill_sync.networks.base import Network
+from anthill_sync.networks.pacing import Pace, PacingGate
+from anthill_sync.networks.retrying import RetryingNetwork
+from anthill_sync.session import Session
+from anthill_sync.settings import resolve
 from tests.support import PATIENCE
 
 NEVER = threading.Event()
+PAD = 16384
+
+
+class Time:
+    """A clock that waits move."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.waits: list[float] = []
+
+    def wait(self, condition: threading.Condition, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.now += seconds
+
+
+def timed_gate(most: int, moved: Time) -> PacingGate:
+    return PacingGate(most, shortest=0.01, longest=5.0, clock=lambda: moved.now, wait=moved.wait)
 
 
 def succeed(gate: PacingGate, times: int) -> None:
@@ -39,13 +69,13 @@ def running(gate: PacingGate, calls: int) -> Iterator[None]:
 
 
 def test_a_burst_of_refusals_halves_the_calls_that_ran_once() -> None:
-    gate = PacingGate(1000)
+    gate = PacingGate(1000, longest=0)
     refuse_together(gate, 20)
     assert gate.limit == 10
 
 
 def test_the_next_burst_halves_again_and_one_call_is_always_let_through() -> None:
-    gate = PacingGate(1000)
+    gate = PacingGate(1000, longest=0)
     refuse_together(gate, 20)
     limits = []
     for _ in range(5):
@@ -56,7 +86,7 @@ def test_the_next_burst_halves_again_and_one_call_is_always_let_through() -> Non
 
 
 def test_as_many_successes_as_the_limit_raise_it_by_one_up_to_where_it_began() -> None:
-    gate = PacingGate(8)
+    gate = PacingGate(8, longest=0)
     refuse_together(gate, 4)
     assert gate.limit == 2
     limits = []
@@ -67,7 +97,7 @@ def test_as_many_successes_as_the_limit_raise_it_by_one_up_to_where_it_began() -
 
 
 def test_successes_before_a_refusal_do_not_count_after_it() -> None:
-    gate = PacingGate(8)
+    gate = PacingGate(8, longest=0)
     refuse_together(gate, 8)
     succeed(gate, 3)
     refuse_together(gate, 4)
@@ -78,7 +108,7 @@ def test_successes_before_a_refusal_do_not_count_after_it() -> None:
 
 
 def test_other_failures_change_nothing() -> None:
-    gate = PacingGate(8)
+    gate = PacingGate(8, longest=0)
     refuse_together(gate, 8)
     for error in (TransientNetworkError("reset"), ValueError("bug"), KeyboardInterrupt()):
         for _ in range(10):
@@ -90,7 +120,7 @@ def test_other_failures_change_nothing() -> None:
 
 
 def test_no_more_calls_run_than_the_limit_and_a_waiting_one_follows_at_once() -> None:
-    gate = PacingGate(1)
+    gate = PacingGate(1, longest=0)
     entered, leave = threading.Event(), threading.Event()
 
     def second() -> None:
@@ -109,7 +139,7 @@ def test_no_more_calls_run_than_the_limit_and_a_waiting_one_follows_at_once() ->
 
 
 def test_a_call_that_waits_for_its_turn_notices_the_stop_event() -> None:
-    gate = PacingGate(1)
+    gate = PacingGate(1, longest=0)
     stop = threading.Event()
     answers: list[bool] = []
 
@@ -128,7 +158,7 @@ def test_a_call_that_waits_for_its_turn_notices_the_stop_event() -> None:
 
 
 def test_many_threads_leave_the_gate_as_they_found_it() -> None:
-    gate = PacingGate(3)
+    gate = PacingGate(3, longest=0)
     most, now = [0], [0]
     lock = threading.Lock()
 
@@ -157,3 +187,144 @@ def test_many_threads_leave_the_gate_as_they_found_it() -> None:
     assert gate.limit == 3
     with running(gate, 3):
         pass
+
+
+# -- one after the other
+
+
+def test_calls_follow_each_other_at_once_until_the_network_refuses_one() -> None:
+    moved = Time()
+    gate = timed_gate(4, moved)
+    succeed(gate, 1000)
+    assert moved.waits == []
+    for _ in range(20):
+        refuse_together(gate, 1)
+    moved.waits.clear()
+    succeed(gate, 3)
+    assert len(moved.waits) >= 3
+
+
+def refused_before() -> Pace:
+    """Much was refused, and nothing is known of a rate."""
+    pace = Pace(0.01, 5.0)
+    for _ in range(20):
+        pace.refused(0.0, first=False)
+    return pace
+
+
+def test_after_refusals_calls_come_at_half_the_rate_that_the_network_took() -> None:
+    pace, now = refused_before(), 100.0
+    for number in range(10):
+        pace.succeeded(now + number / 10)
+    pace.refused(now + 1)
+    assert pace.interval == pytest.approx(0.2)
+    assert pace.left(now + 1) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_network_that_refuses_a_few_whatever_the_rate_is_not_made_slow(seed: int) -> None:
+    pace, chance, slowest = Pace(0.01, 5.0), random.Random(seed), 0.0
+    for number in range(3000):
+        now = number / 100
+        if chance.random() < 0.03:
+            pace.refused(now)
+        else:
+            pace.succeeded(now)
+        slowest = max(slowest, pace.interval)
+    assert slowest < 0.1
+
+
+def test_what_was_long_ago_tells_nothing_of_the_rate() -> None:
+    pace = refused_before()
+    pace.succeeded(100.0)
+    pace.refused(4000.0)
+    assert pace.interval == 0.01
+
+
+def test_refusals_without_a_success_slow_down_twice_as_much_each_up_to_the_longest() -> None:
+    pace, found = refused_before(), []
+    for _ in range(12):
+        pace.refused(100.0)
+        found.append(pace.interval)
+    assert found[:4] == pytest.approx([0.01, 0.02, 0.04, 0.08])
+    assert found[-2:] == [5.0, 5.0]
+
+
+@pytest.mark.parametrize("rate", [2, 5, 1000])
+def test_the_pace_settles_just_below_what_the_network_takes(rate: float) -> None:
+    """Of a network that takes ``rate`` calls a second, calls ask for most of it, and few of them are refused."""
+    pace, now, last, taken, refused = Pace(0.01, 5.0), 100.0, 0.0, 0, 0
+    tokens = 1.0
+    for _ in range(2000):
+        now += max(pace.left(now), 0.0001)
+        pace.start(now)
+        tokens, last = min(max(rate, 1), tokens + (now - (last or now)) * rate), now
+        if tokens >= 1:
+            tokens, taken = tokens - 1, taken + 1
+            pace.succeeded(now)
+        else:
+            refused += 1
+            pace.refused(now)
+    assert taken / (now - 100.0) > 0.6 * rate
+    assert refused / taken < 0.15
+
+
+def test_the_pace_is_gone_at_twice_the_rate_of_before_and_a_slow_one_in_less_than_a_minute() -> None:
+    for refusals in (1, 30):
+        pace, now = refused_before(), 100.0
+        for _ in range(refusals):
+            pace.refused(now)
+        while pace.interval:
+            now += pace.left(now)
+            pace.start(now)
+            pace.succeeded(now)
+        assert now - 100.0 < 60
+
+
+def test_a_put_through_a_network_that_throttles_ends_well(tmp_path: Path) -> None:
+    """125 pads of a server that takes 5 requests a second, all times a tenth of what they would be: 50 calls a second, and a
+    tenth of the usual wait before a repeat."""
+    settings = resolve({"backoff_base": 0.025, "backoff_cap": 3.0})
+    Store.create(home := tmp_path / "home", pad_size=PAD).close()
+    config = read_config(home)
+    throttled = Throttled(open_network(config.network, pad_size=PAD, base=home, settings=settings), 50.0)
+    key = read_key_file(config.key_path(home), None)
+    network = RetryingNetwork(throttled, settings)
+    heard: list[events.Event] = []
+    with Store(Session(home, config, key, settings, network, lock_wait=0.0, read_only=False)) as store:
+        store.put("k", data := os.urandom(125 * config.chunk_size), on_event=heard.append)
+    retries = [event for event in heard if isinstance(event, events.RetryScheduled)]
+    assert throttled.refused == len(retries) > 0
+    assert min(event.at_once or 0 for event in retries) == 1
+    assert throttled.refused < throttled.taken / 4
+    with Store.open(home) as store:
+        assert store["k"] == data
+
+
+class Throttled:
+    """``inner``, which takes ``rate`` calls a second, a tenth of a second's worth at once, and refuses the others."""
+
+    def __init__(self, inner: Network, rate: float) -> None:
+        self.properties, self.close, self.confirm = inner.properties, inner.close, inner.confirm
+        self.reserve, self.write, self.read = self._limited(inner.reserve), self._limited(inner.write), self._limited(inner.read)
+        self.taken = self.refused = 0
+        self._rate, self._tokens, self._last = rate, rate / 10, time.monotonic()
+        self._lock = threading.Lock()  # guards the numbers
+
+    def _limited(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def limited(*arguments: Any, **named: Any) -> Any:
+            if not self._take():
+                raise TransientNetworkError("too many requests", slow_down=True)
+            return call(*arguments, **named)
+
+        return limited
+
+    def _take(self) -> bool:
+        with self._lock:
+            now = time.monotonic()
+            self._tokens = min(self._rate / 10, self._tokens + (now - self._last) * self._rate)
+            self._last = now
+            taken = self._tokens >= 1
+            self._tokens -= taken
+            self.taken, self.refused = self.taken + taken, self.refused + (not taken)
+            return taken

@@ -37,9 +37,9 @@ def test_every_wait_is_told_before_it_begins() -> None:
     with calling(Call(heard.stop, listener)):
         rig.network.read(PAD)
     assert heard.retries == [
-        ("read", PAD.address, 1, 0.25, "busy"),
-        ("read", PAD.address, 2, 0.5, "busy"),
-        ("read", PAD.address, 3, 9.0, "busy"),
+        ("read", PAD.address, 1, 0.25, "busy", 1000),
+        ("read", PAD.address, 2, 0.5, "busy", 1000),
+        ("read", PAD.address, 3, 9.0, "busy", 1000),
     ]
     assert slept_when_told == [0, 1, 2]
 

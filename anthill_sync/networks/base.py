@@ -110,7 +110,7 @@ class Call:
     """On whose behalf the current thread calls a network: what stops its waits, who hears of retries."""
 
     stop: threading.Event
-    on_retry: Callable[[str, str, int, float, str], None]  # operation, address, attempt, seconds, error
+    on_retry: Callable[[str, str, int, float, str, int], None]  # operation, address, attempt, seconds, error, calls at once
 
 
 _ANY_REPLICA: ContextVar[bool] = ContextVar("anthill_any_replica", default=False)

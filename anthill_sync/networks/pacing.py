@@ -1,18 +1,75 @@
-"""How many calls may run at once: halved when the network asks for less, grown back step by step."""
+"""How many calls may run at once, and how soon one after the other: less when the network asks for less, then step by step
+back to where it was."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ..errors import TransientNetworkError
 
 _STOP_POLL = 0.25  # seconds between looks at the stop event while a call waits for its turn
+_RECENT = 2.0  # seconds: successes that tell how much the network takes
+_HASTE = 20.0  # seconds: a pace of so many would be given up at once
+_WEIGHT = 0.02  # of the last call in the share of refusals
+_TOLERATED = 0.1  # share of refusals: a call has 5 attempts, of which then one in 100,000 calls needs more
+
+Wait = Callable[[threading.Condition, float], object]  # held condition, seconds
+
+
+class Pace:
+    """The time between the starts of two calls: none, until the network refuses one.
+
+    When more than a tenth of the calls are refused, it becomes twice what one success took of late: half of what the
+    network showed that it takes. Each success shortens it, by a hundredth or by what a pace of seconds needs not to last for
+    minutes, and at twice the rate of before it is gone. Without it one thread alone may ask a fast server far more often
+    than that allows, and each refusal costs one of a call's few attempts. Not thread-safe.
+    """
+
+    def __init__(self, shortest: float, longest: float) -> None:
+        self.interval = 0.0  # seconds
+        self._shortest, self._longest = shortest, longest
+        self._gone_at = 0.0  # an interval below this is none
+        self._next = 0.0  # when the next call may start
+        self._successes: deque[float] = deque(maxlen=32)  # when the last ones were
+        self._share = 0.0  # of refusals among the last calls, 0 to 1
+
+    def left(self, now: float) -> float:
+        """Seconds until the next call may start."""
+        return max(0.0, self._next - now)
+
+    def start(self, now: float) -> None:
+        """A call starts."""
+        self._next = max(now, self._next) + self.interval
+
+    def refused(self, now: float, *, first: bool = True) -> None:
+        """The network wants less. ``first``: of the calls that ran when the last such answer came, this one was none."""
+        self._share += _WEIGHT * (1 - self._share)
+        if first and self._share > _TOLERATED:
+            self._slow_down(now)
+
+    def _slow_down(self, now: float) -> None:
+        recent = [when for when in self._successes if now - when < _RECENT]
+        each = (now - recent[0]) / len(recent) if recent else self.interval
+        self.interval = min(self._longest, max(self._shortest, 2 * each))
+        self._gone_at = self.interval / 4
+        self._next = now + self.interval
+
+    def succeeded(self, now: float) -> None:
+        """The network took one."""
+        self._successes.append(now)
+        self._share -= _WEIGHT * self._share
+        self.interval *= 1 - min(0.5, max(0.01, self.interval / _HASTE))
+        if self.interval < self._gone_at:
+            self.interval = 0.0
 
 
 class PacingGate:
-    """One limit on running calls, shared by all threads; between 1 and ``most``.
+    """One limit on running calls, shared by all threads, between 1 and ``most``; and one ``Pace``, between ``shortest`` and
+    ``longest`` seconds once there is one.
 
     Additive increase, multiplicative decrease. A call that fails with ``slow_down`` halves the
     number of calls that ran beside it; of the calls that ran at that moment only one does so, or a
@@ -20,12 +77,22 @@ class PacingGate:
     A turn ends with its call, and every call ends, so no wait for a turn needs a limit of its own.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(
+        self,
+        most: int,
+        *,
+        shortest: float = 0.01,
+        longest: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Wait = threading.Condition.wait,
+    ) -> None:
         self._most = most
         self._limit = most
         self._running = 0
         self._successes = 0  # since the limit last changed
         self._cuts = 0  # how often the limit was halved
+        self._pace = Pace(shortest, longest)
+        self._clock, self._wait = clock, wait
         self._freed = threading.Condition()  # guards all of the above; no call is made under it
 
     @property
@@ -53,29 +120,37 @@ class PacingGate:
 
     def _enter(self, stop: threading.Event) -> int | None:
         with self._freed:
-            while self._running >= self._limit:
+            while (seconds := self._left()) > 0:
                 if stop.is_set():
                     return None
-                self._freed.wait(_STOP_POLL)
+                self._wait(self._freed, min(seconds, _STOP_POLL))
             self._running += 1
+            self._pace.start(self._clock())
             return self._cuts
+
+    def _left(self) -> float:
+        """Seconds until the next look whether a call may start; 0: it may."""
+        return _STOP_POLL if self._running >= self._limit else self._pace.left(self._clock())
 
     def _leave(self, cuts: int, succeeded: bool, refused: bool) -> None:
         with self._freed:
-            if refused and cuts == self._cuts:
-                self._halve()
-            elif succeeded and self._limit < self._most:
+            if refused:
+                self._refused(first=cuts == self._cuts)
+            elif succeeded:
                 self._grow()
             self._running -= 1
             self._freed.notify(2)  # the turn that ended, and perhaps one that was added
 
-    def _halve(self) -> None:
-        self._limit = max(1, min(self._limit, self._running) // 2)
-        self._cuts += 1
-        self._successes = 0
+    def _refused(self, *, first: bool) -> None:
+        self._pace.refused(self._clock(), first=first)
+        if first:
+            self._limit = max(1, min(self._limit, self._running) // 2)
+            self._cuts += 1
+            self._successes = 0
 
     def _grow(self) -> None:
+        self._pace.succeeded(self._clock())
         self._successes += 1
-        if self._successes >= self._limit:
+        if self._limit < self._most and self._successes >= self._limit:
             self._limit += 1
             self._successes = 0

@@ -98,7 +98,9 @@ class RetryingNetwork:
         jitter: Callable[[float], float] = backoff.full_jitter,
     ) -> None:
         self._inner = inner
-        self._policy = _Policy(settings, RetryBudget(), PacingGate(inner.properties.connections), sleep, clock, jitter)
+        shortest, longest = settings.backoff_base / 25, settings.backoff_base * 20  # by default 10 ms and 5 s
+        gate = PacingGate(inner.properties.connections, shortest=shortest, longest=longest)
+        self._policy = _Policy(settings, RetryBudget(), gate, sleep, clock, jitter)
 
     @property
     def properties(self) -> Properties:
@@ -202,7 +204,8 @@ class _Operation(Generic[T]):
         if self._stop.is_set() or late or not self._policy.budget.take():
             return False
         if self._call is not None:
-            self._call.on_retry(self._name, self._address, self._attempts, seconds, str(self._error))
+            at_once = self._policy.gate.limit
+            self._call.on_retry(self._name, self._address, self._attempts, seconds, str(self._error), at_once)
         self._policy.sleep(self._stop, seconds)
         return not self._stop.is_set()
 

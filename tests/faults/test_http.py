@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from anthill_sync.networks.http import open_http
 from anthill_sync.networks.retrying import RetryingNetwork
 from anthill_sync.server import PadServer
 from anthill_sync.settings import Settings
-from tests.support import FakeClock, make_image, make_pad, run_threads
+from tests.support import PATIENCE, FakeClock, make_image, make_pad, run_threads
 from tests.support.servers import serve
 
 from .http_scenarios import PAD, QUICK, SCENARIOS, Scenario, check, noise, put_update_remove, reserve_and_trim
@@ -157,7 +158,13 @@ def test_what_the_server_asks_for_is_waited_for_and_slows_all_threads_down(proxy
     """Eight threads at once are refused: each waits the seconds it was told, and fewer than eight go on together."""
     clock, settings = FakeClock(), Settings(reserve_threads=2, upload_threads=4, download_threads=2)
     inner = open_http(proxy.url, settings=settings, facts={})
-    network = RetryingNetwork(inner, settings, sleep=clock.sleep, clock=clock, jitter=lambda upper: 0.0)
+    all_refused = threading.Barrier(8)
+
+    def sleep(stop: threading.Event, seconds: float) -> None:
+        clock.sleep(stop, seconds)
+        all_refused.wait(PATIENCE)  # as long as seven seconds are
+
+    network = RetryingNetwork(inner, settings, sleep=sleep, clock=clock, jitter=lambda upper: 0.0)
     proxy.retry_after = "7"
     proxy.reset(storm(1, 8, status))
     run_threads([partial(network.write, make_pad(n), make_image(b"x")) for n in range(8)], threads=8)

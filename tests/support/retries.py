@@ -21,7 +21,7 @@ class Heard:
 
     def __init__(self) -> None:
         self.stop = threading.Event()
-        self.retries: list[tuple[str, str, int, float, str]] = []
+        self.retries: list[tuple[str, str, int, float, str, int]] = []
         self.call = Call(self.stop, lambda *retry: self.retries.append(retry))
 
 
