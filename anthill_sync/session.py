@@ -64,6 +64,7 @@ class Session:
         self._key_locks = KeyLocks()
         self._gate = threading.Condition()  # guards _writers, _operations and taking and giving back the flock
         self._writers: set[object] = set()
+        self._begun = False  # since the lock was taken: what an earlier run was writing is resolved
         self._replacing = False  # the one writer is about to put another index in place
         self._operations: set[Operation] = set()
         self._inside = threading.local()
@@ -151,12 +152,10 @@ class Session:
             if not self._writers:
                 if self.journal.held:  # an interrupt kept the last writer from giving it back
                     self.journal.give_up()
+                self._begun = False
                 self.journal.take(self._lock_wait)
-                try:
-                    self.allocator.begin_run()
-                except BaseException:
-                    self.journal.give_up()
-                    raise
+                self.allocator.begin_run()
+                self._begun = True
             self._writers.add(writer)
 
     def _leave(self, writer: object) -> None:
@@ -165,8 +164,16 @@ class Session:
                 self._writers.discard(writer)
             finally:
                 if not self._writers and self.journal.held:
-                    self.allocator.end_run()
+                    self._give_back()
                 self._gate.notify_all()
+
+    def _give_back(self) -> None:
+        """Only a run that has begun may say ``idle``: before that nobody has looked at what an earlier one was writing, and
+        an interrupt or error at any moment since the lock was taken must leave that named."""
+        if self._begun:
+            self.allocator.end_run()
+        else:
+            self.journal.give_up()
 
     @contextmanager
     def operating(self, operation: Operation) -> Iterator[Operation]:
