@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from anthill_sync.errors import AnotherWriter, PutFailed
+from anthill_sync.errors import AnotherWriter, PutFailed, StoreClosed
+from anthill_sync.operation import Operation
 from anthill_sync.takeover import _adopt
 from tests.store_tools import StoreRig, permanent
 from tests.test_pads import PAD, Bench
@@ -37,6 +38,22 @@ def test_a_pad_whose_image_may_still_be_sent_stays_named_when_the_lock_is_given_
     rig.assert_sound(k=b"v")
 
 
+def test_a_pad_that_was_named_ahead_is_not_sent_to_once_the_lock_was_given_back(rig: StoreRig) -> None:
+    """By a unit that a second interrupt left running."""
+    rig.store.reserve(2)
+    supply, committer, operation = rig.session.allocator.supply, rig.session.allocator.committer, Operation()
+    with rig.session.mutating():
+        supply.want(operation, 2)
+        committer.announce(0)
+        assert rig.index.writing == {0, 1}
+        supply.withdraw(operation)
+    assert rig.index.writing == {0}
+    with pytest.raises(StoreClosed):
+        committer.announce(1)
+    rig.store["k"] = b"v"
+    rig.assert_sound(k=b"v")
+
+
 @pytest.mark.parametrize("step", ["_lock.acquire", "take"])
 def test_what_an_earlier_run_was_writing_stays_named_when_an_interrupt_comes_before_anybody_looked(
     rig: StoreRig, monkeypatch: pytest.MonkeyPatch, step: str
@@ -46,9 +63,10 @@ def test_what_an_earlier_run_was_writing_stays_named_when_an_interrupt_comes_bef
         rig.store["k"] = b"arrived, and nobody heard of it"
     rig.reopen()
     assert rig.index.writing == {0}
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         interrupt_after(patch, rig.session.journal, step)
-        rig.store["k"] = b"not even begun"
+        with pytest.raises(KeyboardInterrupt):
+            rig.store.put("k", b"not even begun")
     assert not rig.session.journal.held
     assert rig.index.writing == {0}
     rig.store["k"] = b"v"
