@@ -91,7 +91,11 @@ class Session:
                 with self.inside():
                     yield self.journal.index
             finally:
-                self._leave(writer)
+                try:
+                    self._leave(writer)
+                except BaseException:  # an interrupt as it began must not leave an idle Store with the lock
+                    self._leave(writer)
+                    raise
 
     @contextmanager
     def replacing(self) -> Iterator[None]:
