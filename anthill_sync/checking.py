@@ -58,13 +58,17 @@ def check(session: Session, options: CheckOptions) -> CheckReport:
 
 def local_problems(session: Session) -> Iterator[Problem]:
     """The map against itself and the index; the index in memory against the files as they are now."""
-    with session.questioning() as quiet:
-        yield from [Problem("map", detail, pad=pad) for pad, detail in session.allocator.check(compare=quiet)]
-        if quiet and not _agrees_with_files(session):
-            yield Problem("index", "the index in memory is not what the files say")
+    yield from session.answer(lambda quiet: _map_problems(session, quiet))
     for pad, status in enumerate(session.index().status):
         if status == PadStatus.DAMAGED:
             yield Problem("pad", "is damaged and takes nothing more; 'anthill repair' empties it", pad=pad)
+
+
+def _map_problems(session: Session, quiet: bool) -> list[Problem]:
+    found = [Problem("map", detail, pad=pad) for pad, detail in session.allocator.check(compare=quiet)]
+    if quiet and not _agrees_with_files(session):
+        found.append(Problem("index", "the index in memory is not what the files say"))
+    return found
 
 
 def _agrees_with_files(session: Session) -> bool:

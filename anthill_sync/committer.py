@@ -44,8 +44,10 @@ class Committer:
 
     def in_doubt(self) -> list[int]:
         """Pads with an unanswered attempt, or with one that a second interrupt left running; they stay in ``writing``
-        when the lock is given back."""
-        return sorted({*self.supply.doubts, *self._sending})
+        when the lock is given back. The others leave it: from now on nobody sends to them without a new record."""
+        with self._announce_lock:
+            self._announced.clear()
+            return sorted({*self.supply.doubts, *self._sending})
 
     def begin(self, upload: Upload) -> None:
         """The pending entry names this attempt before its first image is sent."""

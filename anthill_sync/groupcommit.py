@@ -23,11 +23,13 @@ class Ticket:
 
 class GroupCommit:
     """``write`` makes one line of many tickets and marks each as done; ``broken`` is called when an interrupt kept it
-    from that, and gives the error for the tickets it left. ``_condition`` guards everything here."""
+    from that, and gives the error for the tickets it left. ``_lock`` guards everything here; ``_condition`` is not entered
+    itself: an interrupt inside its methods would leave it held."""
 
     def __init__(self, write: Callable[[list[Ticket]], None], broken: Callable[[], BaseException]) -> None:
         self._write, self._broken = write, broken
-        self._condition = threading.Condition()
+        self._lock = threading.RLock()
+        self._condition = threading.Condition(self._lock)
         self._waiting: list[Ticket] = []
         self._batch: list[Ticket] = []  # of the line that is being written
         self._leader: Ticket | None = None  # whose thread is writing it
@@ -50,13 +52,13 @@ class GroupCommit:
 
     def at_rest(self, action: Callable[[], None]) -> None:
         """Wait for the line that is being written, then run ``action`` before the next one."""
-        with self._condition:
+        with self._lock:
             self._condition.wait_for(lambda: self._leader is None)
             action()
 
     def _leads(self, ticket: Ticket) -> bool:
         """Wait until the ticket's line is written; True: this thread is to write all that waits."""
-        with self._condition:
+        with self._lock:
             self._waiting.append(ticket)
             while self._leader is not None and not ticket.done:
                 self._condition.wait()
@@ -65,12 +67,12 @@ class GroupCommit:
             return not ticket.done
 
     def _over(self, ticket: Ticket) -> None:
-        with self._condition:
+        with self._lock:
             if self._leader is ticket:
                 for each in self._batch:
                     if not each.done:
                         each.error, each.done = self._broken(), True
+                self._condition.notify_all()  # first: interrupted here, this is done again
                 self._leader = None
-                self._condition.notify_all()
             elif ticket in self._waiting:
                 self._waiting.remove(ticket)

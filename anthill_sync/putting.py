@@ -53,20 +53,21 @@ def estimate(session: Session, sizes: Mapping[str, int | None], options: PutOpti
     """The question that a put of values of these sizes (None: a stream) would ask now. Takes no lock, changes nothing."""
     if options.if_absent:
         _check_absent(session.index(), sizes)
-    operation = Operation()
-    uploads: list[Upload] = []
-    planner = session.allocator.planner
-    with session.questioning():
-        try:
-            for key, size in sizes.items():
-                uploads.append(planner.plan(operation, check_key(key), size, (options.attributes or {}).get(key)))
-            needed = planner.needed(uploads)
-            question = question_for(session, uploads, options.max_pads)
-        finally:
-            planner.forget(uploads)
+    needed, question = session.answer(lambda quiet: _estimate(session, sizes, options))
     if options.max_pads is not None and needed > options.max_pads:
         raise PadLimitExceeded(f"{needed} pads would have to be reserved and --max-pads allows {options.max_pads}")
     return question
+
+
+def _estimate(session: Session, sizes: Mapping[str, int | None], options: PutOptions) -> tuple[int, ConfirmReservation]:
+    operation, planner = Operation(), session.allocator.planner
+    uploads: list[Upload] = []
+    try:
+        for key, size in sizes.items():
+            uploads.append(planner.plan(operation, check_key(key), size, (options.attributes or {}).get(key)))
+        return planner.needed(uploads), question_for(session, uploads, options.max_pads)
+    finally:
+        planner.forget(uploads)
 
 
 def _sources(items: Mapping[str, Any] | Iterable[tuple[str, Any]], on_error: OnSourceError | None) -> dict[str, Source]:

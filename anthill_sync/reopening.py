@@ -78,7 +78,7 @@ class Openable:
         return Reader(self._session)
 
     def close(self) -> None:
-        """Close the store. Mutations running in other threads are stopped and get 5 seconds. Safe to repeat."""
+        """Close the store. Mutations running in other threads are stopped and get 4 seconds. Safe to repeat."""
         with self._opening_lock:
             self._closed = True
         if self._opened is not None:

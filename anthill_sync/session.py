@@ -16,9 +16,10 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from .allocator import MemoryAllocator
 from .config import Config
@@ -34,6 +35,8 @@ from .pads import Pads
 from .pipeline import Pipeline
 from .sealing import Sealer
 from .settings import Settings
+
+T = TypeVar("T")
 
 _OPEN: weakref.WeakSet[Session] = weakref.WeakSet()
 
@@ -62,8 +65,10 @@ class Session:
         self._pid = os.getpid()
         self._closed = False
         self._key_locks = KeyLocks()
-        self._gate = threading.Condition()  # guards _writers, _operations and taking and giving back the flock
+        self._gate = threading.RLock()  # guards _writers, _operations and taking and giving back the flock
+        self._left = threading.Condition(self._gate)  # entered as the lock alone: an interrupt can leave no Condition held
         self._writers: set[object] = set()
+        self._begun = False  # since the lock was taken: what an earlier run was writing is resolved
         self._replacing = False  # the one writer is about to put another index in place
         self._operations: set[Operation] = set()
         self._inside = threading.local()
@@ -86,7 +91,11 @@ class Session:
                 with self.inside():
                     yield self.journal.index
             finally:
-                self._leave(writer)
+                try:
+                    self._leave(writer)
+                except BaseException:  # an interrupt as it began must not leave an idle Store with the lock
+                    self._leave(writer)
+                    raise
 
     @contextmanager
     def replacing(self) -> Iterator[None]:
@@ -108,7 +117,7 @@ class Session:
                     self._writers.discard(writer)
                     self._replacing = False
                     self.journal.give_up()
-                    self._gate.notify_all()
+                    self._left.notify_all()
 
     def replace_index(self, index: MasterIndex) -> list[Path]:
         """Inside ``replacing``: put ``index`` in place of the one that was there, and the memory map that it implies; the
@@ -156,12 +165,10 @@ class Session:
             if not self._writers:
                 if self.journal.held:  # an interrupt kept the last writer from giving it back
                     self.journal.give_up()
+                self._begun = False
                 self.journal.take(self._lock_wait)
-                try:
-                    self.allocator.begin_run()
-                except BaseException:
-                    self.journal.give_up()
-                    raise
+                self.allocator.begin_run()
+                self._begun = True
             self._writers.add(writer)
 
     def _leave(self, writer: object) -> None:
@@ -170,8 +177,16 @@ class Session:
                 self._writers.discard(writer)
             finally:
                 if not self._writers and self.journal.held:
-                    self.allocator.end_run()
-                self._gate.notify_all()
+                    self._give_back()
+                self._left.notify_all()
+
+    def _give_back(self) -> None:
+        """Only a run that has begun may say ``idle``: before that nobody has looked at what an earlier one was writing, and
+        an interrupt or error at any moment since the lock was taken must leave that named."""
+        if self._begun:
+            self.allocator.end_run()
+        else:
+            self.journal.give_up()
 
     @contextmanager
     def operating(self, operation: Operation) -> Iterator[Operation]:
@@ -186,18 +201,17 @@ class Session:
             with self._gate:
                 self._operations.discard(operation)
 
-    @contextmanager
-    def questioning(self) -> Iterator[bool]:
-        """The memory map follows the index inside; True: nothing of this process is changing it, and nothing will."""
+    def answer(self, question: Callable[[bool], T]) -> T:
+        """The answer to ``question``, while the memory map follows the index; it is told True when nothing of this process is
+        changing it, and nothing will. No context manager: one that an interrupt left suspended would keep the locks."""
         self.check_usable()
         with self._gate:
             if not self._writers:
                 with self.allocator.lock, self.journal.index_lock:
                     self.journal.refresh()
                     self.allocator.load()
-                    yield True
-                return
-        yield False
+                    return question(True)
+        return question(False)
 
     def close(self) -> None:
         """Stop what runs in other threads (4 seconds, then connections are closed); safe to repeat."""
@@ -207,11 +221,11 @@ class Session:
             for operation in self._operations:
                 operation.fail(Interrupted("the Store was closed"))
             self._closed = True
-            ended = self._gate.wait_for(lambda: not self._writers, GRACE_SECONDS) if self._writers else True
+            ended = self._left.wait_for(lambda: not self._writers, GRACE_SECONDS) if self._writers else True
         self.network.close()
         if not ended:
             with self._gate:
-                self._gate.wait_for(lambda: not self._writers, GRACE_SECONDS)
+                self._left.wait_for(lambda: not self._writers, GRACE_SECONDS)
         self.pipeline.close()
         self.journal.close()
 

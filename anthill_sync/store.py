@@ -253,12 +253,14 @@ class Store(Openable, MutableMapping[str, bytes]):
 
     def usage(self) -> Usage:
         """The store in numbers."""
-        config = self._session.config
-        with self._session.questioning():
-            pads, size, fill = self._session.allocator.get_storage_and_pad_summary()
-            ranges = self._session.allocator.extent_ranges()
-            keys = len(self._session.journal.index.values)
-        return Usage(pads, size, keys, config.network, config.slot, config.facts, fill, ranges)
+        session, config = self._session, self._session.config
+
+        def count(quiet: bool) -> Usage:
+            pads, size, fill = session.allocator.get_storage_and_pad_summary()
+            ranges, keys = session.allocator.extent_ranges(), len(session.journal.index.values)
+            return Usage(pads, size, keys, config.network, config.slot, config.facts, fill, ranges)
+
+        return session.answer(count)
 
     def check(
         self,

@@ -58,15 +58,15 @@ class _ReserveUnit:
     def _try(self, operation: Operation) -> None:
         try:
             if operation.stop.is_set():
-                self._supply.not_reserved(self._pad)
+                self._supply.not_reserved(self._request, self._pad)
                 return
             with calling(operation.call):
                 self._supply.reserve(self._pad)
             operation.pad_reserved()
-            self._supply.reserved(self._pad)
+            self._supply.reserved(self._request, self._pad)
         except BaseException as error:  # noqa: BLE001 - the operation carries it to its caller
             operation.fail(describe_failure(error, step="reserve", pad=self._supply.pads.name(self._pad).address))
-            self._supply.not_reserved(self._pad)
+            self._supply.not_reserved(self._request, self._pad)
 
 
 class PadSupply:
@@ -82,7 +82,7 @@ class PadSupply:
         self._waiting: deque[PadUnit] = deque()
         self._promised: set[PadUnit] = set()  # units in upload_ready_queue that will take a pad
         self._demand: Counter[Operation] = Counter()
-        self._reserving: set[int] = set()  # pads being reserved
+        self._reserving: dict[int, _Request] = {}  # pads being reserved, and for whom
         self._unreserved: list[int] = []  # numbers whose reservation nobody is working on, lowest first
 
     def reset(self, memory_map: MemoryMap, unreserved: list[int]) -> None:
@@ -189,8 +189,9 @@ class PadSupply:
         first = self.map.total
         self.map.extend(first + count - len(numbers))
         numbers += range(first, self.map.total)
-        self._reserving.update(numbers)
-        return _Request(operation, numbers)
+        request = _Request(operation, numbers)
+        self._reserving.update(dict.fromkeys(numbers, request))
+        return request
 
     def _start(self, request: _Request | None) -> None:
         if request is None:
@@ -202,7 +203,8 @@ class PadSupply:
             self.journal.append([["reserving", first, last] for first, last in _ranges(list(request.numbers))])
         except BaseException:
             with self.lock:
-                self._reserving.difference_update(request.numbers)
+                for pad in request.numbers:
+                    self._reserving.pop(pad, None)
             operation.leave()
             raise
         for _ in range(WINDOW * self._pipeline.reservation.threads):
@@ -224,31 +226,36 @@ class PadSupply:
 
     def _drop(self, request: _Request) -> bool:
         """Give up what is not queued yet; True when that was anything. Under ``lock``."""
-        dropped = bool(request.numbers)
-        self._reserving.difference_update(request.numbers)
-        self._unreserved = sorted([*self._unreserved, *request.numbers])
+        pads = list(request.numbers)
         request.numbers.clear()
-        return dropped
+        return self._return(request, pads)
+
+    def _return(self, request: _Request, pads: list[int]) -> bool:
+        """Nobody reserves these pads any more; True when that was so for any. An interrupt may leave a unit queued for a
+        later run, which reserves the same numbers itself: those are not its to return. Under ``lock``."""
+        mine = [pad for pad in pads if self._reserving.get(pad) is request]
+        for pad in mine:
+            del self._reserving[pad]
+        self._unreserved = sorted([*self._unreserved, *mine])
+        return bool(mine)
 
     def reserve(self, pad: int) -> None:
         """Make the pad ours on the network, then in the index, durably."""
         self.pads.network.reserve(self.pads.name(pad))
         self.journal.append([["reserved", pad]])
 
-    def reserved(self, pad: int) -> None:
+    def reserved(self, request: _Request, pad: int) -> None:
         """The pad is ours: whoever waits may have it."""
         with self.lock:
-            if pad in self._reserving:
-                self._reserving.remove(pad)
+            if self._reserving.get(pad) is request:
+                del self._reserving[pad]
                 self.map.reserved(pad)
         self.changed()
 
-    def not_reserved(self, pad: int) -> None:
-        """Nobody is reserving the pad any more; the next reservation begins with it. Others may have counted on it."""
+    def not_reserved(self, request: _Request, pad: int) -> None:
+        """The next reservation begins with this pad. Others may have counted on it."""
         with self.lock:
-            if pad in self._reserving:
-                self._reserving.remove(pad)
-                self._unreserved = sorted([*self._unreserved, pad])
+            self._return(request, [pad])
         self.changed()
 
     # -- dispatch

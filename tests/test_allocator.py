@@ -18,8 +18,7 @@ pytest_plugins = ["tests.store_fixtures"]
 
 
 def asked(rig: StoreRig, size: int) -> int | None:
-    with rig.session.questioning():
-        return rig.session.allocator.check_allocation_possible(size)
+    return rig.session.answer(lambda quiet: rig.session.allocator.check_allocation_possible(size))
 
 
 def state(rig: StoreRig) -> tuple[Any, ...]:

@@ -163,6 +163,25 @@ def test_an_interrupt_in_the_middle_of_a_journal_write_leaves_a_store_that_can_b
     rig.assert_sound(after=b"1", more=chunks_of(5))
 
 
+def test_an_interrupt_as_a_mutation_ends_leaves_an_idle_store_without_the_lock(
+    rig: StoreRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave, calls = rig.session._leave, 0
+
+    def interrupted(writer: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise KeyboardInterrupt
+        leave(writer)
+
+    monkeypatch.setattr(rig.session, "_leave", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        rig.store.put("a", b"1")
+    assert not rig.session.journal.held
+    rig.assert_sound(a=b"1")
+
+
 def test_a_worker_that_is_interrupted_fails_the_put_only(rig: StoreRig) -> None:
     rig.faulty.fail("write", KeyboardInterrupt, skip=2)
     with pytest.raises((KeyboardInterrupt, PutFailed)):

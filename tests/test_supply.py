@@ -132,10 +132,10 @@ def test_a_put_that_counted_on_the_queued_reservations_of_a_stopped_put_reserves
     rig.faulty.before("reserve", lambda seen: fail_pads(rig, seen, {0}))
     not_reserved = supply.not_reserved
 
-    def slowly(pad: int) -> None:
+    def slowly(request: Any, pad: int) -> None:
         if pad:
             giving_up(Seen("reserve", rig.address(pad), 1))
-        not_reserved(pad)
+        not_reserved(request, pad)
 
     monkeypatch.setattr(supply, "not_reserved", slowly)
     busy = background(lambda: rig.store.reserve(1))
@@ -272,3 +272,23 @@ def test_free_pads_of_an_earlier_value_are_used_before_new_ones(rig: StoreRig) -
         rig.store.put("b", chunks_of(*range(5)))
     assert calls["reserve"] == 0
     assert rig.index.pads == before
+
+
+def test_a_reservation_that_an_interrupt_left_queued_takes_no_pad_from_the_next_run(
+    rig: StoreRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That run reserves the same numbers: taken from it they would be reserved, and recorded, a second time."""
+
+    def submit(*arguments: object) -> None:
+        raise KeyboardInterrupt  # the unit is in the queue, and nobody was told
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.session.pipeline.reservation._pool, "submit", submit)
+        patch.setattr(rig.session.pipeline.reservation, "_ready", True)
+        with pytest.raises(KeyboardInterrupt):
+            rig.store.reserve(1)
+    assert rig.session.pipeline.reservation.queue.qsize() == 1
+    assert rig.store.reserve(3) == 3
+    rig.store["k"] = chunks_of(1, 2)
+    rig.reopen()
+    rig.assert_sound(k=chunks_of(1, 2))

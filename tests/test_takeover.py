@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
-from anthill_sync.errors import AnotherWriter
+from anthill_sync.errors import AnotherWriter, PutFailed, StoreClosed
+from anthill_sync.operation import Operation
 from anthill_sync.takeover import _adopt
-from tests.store_tools import StoreRig
+from tests.store_tools import StoreRig, permanent
 from tests.test_pads import PAD, Bench
 
 pytest_plugins = ["tests.store_fixtures"]
@@ -32,3 +36,53 @@ def test_a_pad_whose_image_may_still_be_sent_stays_named_when_the_lock_is_given_
     rig.store["k"] = b"v"
     assert rig.index.writing == set()
     rig.assert_sound(k=b"v")
+
+
+def test_a_pad_that_was_named_ahead_is_not_sent_to_once_the_lock_was_given_back(rig: StoreRig) -> None:
+    """By a unit that a second interrupt left running."""
+    rig.store.reserve(2)
+    supply, committer, operation = rig.session.allocator.supply, rig.session.allocator.committer, Operation()
+    with rig.session.mutating():
+        supply.want(operation, 2)
+        committer.announce(0)
+        assert rig.index.writing == {0, 1}
+        supply.withdraw(operation)
+    assert rig.index.writing == {0}
+    with pytest.raises(StoreClosed):
+        committer.announce(1)
+    rig.store["k"] = b"v"
+    rig.assert_sound(k=b"v")
+
+
+@pytest.mark.parametrize("step", ["_lock.acquire", "take"])
+def test_what_an_earlier_run_was_writing_stays_named_when_an_interrupt_comes_before_anybody_looked(
+    rig: StoreRig, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    rig.faulty.fail("write", permanent, lost=True)
+    with pytest.raises(PutFailed):
+        rig.store["k"] = b"arrived, and nobody heard of it"
+    rig.reopen()
+    assert rig.index.writing == {0}
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, rig.session.journal, step)
+        with pytest.raises(KeyboardInterrupt):
+            rig.store.put("k", b"not even begun")
+    assert not rig.session.journal.held
+    assert rig.index.writing == {0}
+    rig.store["k"] = b"v"
+    assert rig.index.writing == set()
+    rig.assert_sound(k=b"v")
+
+
+def interrupt_after(patch: pytest.MonkeyPatch, owner: Any, path: str) -> None:
+    """A KeyboardInterrupt when the method has just returned."""
+    *attributes, name = path.split(".")
+    for attribute in attributes:
+        owner = getattr(owner, attribute)
+    method: Callable[..., object] = getattr(owner, name)
+
+    def call(*arguments: object) -> None:
+        method(*arguments)
+        raise KeyboardInterrupt
+
+    patch.setattr(owner, name, call)

@@ -22,7 +22,7 @@ from anthill_sync.errors import AnthillError
 from tests.support import PATIENCE
 
 from .conftest import Begin
-from .scenarios import ONE_THREAD, SCENARIOS, SMALL, Scenario
+from .scenarios import ONE_THREAD, SCENARIOS, SMALL, Act, Scenario
 from .test_crash_points import Prepare, content, copy, prepared, spread
 
 __all__ = ["prepared"]
@@ -78,13 +78,13 @@ def on_thread(action: Callable[[], object]) -> BaseException | None:
     return raised[0] if raised else None
 
 
-def interrupt(store: Store, scenario: Scenario, tracer: Interrupter) -> BaseException | None:
-    """What the act raised, done on a thread that ``tracer`` interrupts."""
+def interrupt(store: Store, do: Act, tracer: Interrupter) -> BaseException | None:
+    """What ``do`` raised, done on a thread that ``tracer`` interrupts."""
 
     def act() -> None:
         sys.setprofile(tracer.profile)
         try:
-            scenario.act(store)
+            do(store)
         finally:
             sys.setprofile(None)
 
@@ -118,13 +118,27 @@ def test_an_interrupt_at_any_moment_of_the_caller_does_no_damage(
     home = copy(template, tmp_path / "home")
     with Store.open(home, settings=ONE_THREAD) as store:
         whole = Interrupter(0)
-        interrupt(store, scenario, whole)
+        interrupt(store, scenario.act, whole)
     with campaign("interrupts", name, short=SHORT, long=LONG) as run:
         for at in spread(whole.moments, run.goal):
             tracer = Interrupter(at)
             with run.case("KeyboardInterrupt", f"at moment {at} of {whole.moments}"):
                 store = Store.open(copy(template, home), settings=ONE_THREAD)
-                error = interrupt(store, scenario, tracer)
+                error = interrupt(store, scenario.act, tracer)
                 assert tracer.where == "" or isinstance(error, (KeyboardInterrupt, AnthillError)), f"{tracer.where}: {error!r}"
                 go_on(store)
                 assert_unharmed(home, scenario)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # an interrupt in what closes a generator
+@pytest.mark.parametrize("ask", [Store.usage, Store.check], ids=["usage", "check"])
+def test_a_question_that_was_interrupted_at_any_moment_keeps_nobody_waiting(ask: Act, tmp_path: Path) -> None:
+    """Also while somebody keeps the error, and with it every frame and generator that it passed."""
+    store = Store.create(tmp_path / "home", settings=ONE_THREAD)
+    store.put("k", SMALL)
+    whole = Interrupter(0)
+    interrupt(store, ask, whole)
+    for at in range(1, whole.moments + 1):
+        error = interrupt(store, ask, Interrupter(at))
+        assert on_thread(lambda: store.put("k", SMALL)) is None, f"after {error!r} at moment {at}"
+    store.close()  # not when it fails: this would wait too
