@@ -44,6 +44,8 @@ CASES = [
     Case("config attempts 4", read_only=(73,)),
     Case("check", read_only=(0,)),
     Case("check --read-data --json", silent=74, read_only=(0,)),
+    Case("drill", read_only=(0,)),
+    Case("drill --values 1 --json", silent=74, read_only=(0,)),
     Case("get k", silent=74, read_only=(0,)),
     shows("get small"),
     Case("get k @out", read_only=(0,)),
