@@ -45,9 +45,11 @@ def test_the_same_put_again_sends_only_what_was_on_its_way(rig: StoreRig, step: 
     assert error.context.get("done", 0) == stored
     if step == "write":
         assert stored >= after - 20
+    pending = rig.index.pending_uploads.get("a")
+    full = sum(chunk < 40 for chunk, _ in pending.blocks.blocks()) if pending else 0
     with rig.counting() as calls:
         entry = rig.store.put("a", NEW)
-    assert calls["write"] == 40 - stored + 1  # and one image with remainder and manifest
+    assert calls["write"] == 40 - full + 1  # and one image with the manifest, and the remainder unless that is there
     assert entry.transfer is not None
     assert entry.transfer.pads_written == calls["write"]
     assert rig.store.pending() == []
