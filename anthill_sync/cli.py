@@ -16,6 +16,7 @@ from . import cli_checks, cli_completion, cli_data, cli_keys, cli_recovery, cli_
 from .cli_ages import recent
 from .cli_bugs import leave_no_core
 from .cli_guard import CLOSED_OUTPUT, exit_code, guarded
+from .cli_limits import seconds_left
 from .cli_options import KeyName, key_text
 from .cli_output import discard_rest, fill_standard_descriptors, is_terminal
 from .cli_pictures import draw, write_svg
@@ -176,11 +177,12 @@ def usage(
         draw(console, state)
 
 
-@command(app, "json", "progress", "yes", "run", "lock")
+@command(app, "json", "progress", "yes", "run", "limit_upload", "threads", "max_duration", "lock")
 def resume(console: Console, keys: SomeKeys = None) -> None:
     """Finish interrupted puts whose source file can be read; all of them, or those named."""
     with console.store() as store, console.reporting() as report:
-        done = store.resume(*(keys or []), confirm=console.confirm(store), on_event=report)
+        left = seconds_left(console)
+        done = store.resume(*(keys or []), confirm=console.confirm(store), on_event=report, max_duration=left)
     names = [entry.key for entry in done.entries]
     if console.as_json:
         console.answer({"keys": names, "left": [pending_fields(p) for p in done.left]})

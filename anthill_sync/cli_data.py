@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .cli_estimate import Wanted, show
+from .cli_limits import seconds_left
 from .cli_options import KeyName
 from .cli_output import TerminalText, is_terminal
 from .cli_trees import changed, fail_for, listed, scan_tree
@@ -31,8 +32,8 @@ Recursive = Annotated[bool, typer.Option("-r", "--recursive", help="A directory,
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
-    command(app, "json", "progress", "yes", "max_pads", "run", "lock")(put)
-    command(app, "json", "progress", "run")(get)
+    command(app, "json", "progress", "yes", "max_pads", "run", "limit_upload", "threads", "max_duration", "lock")(put)
+    command(app, "json", "progress", "run", "limit_download", "threads")(get)
 
 
 # -- put
@@ -104,6 +105,7 @@ def _put_one(
             confirm=console.confirm(store),
             on_event=report,
             max_pads=console.max_pads,
+            max_duration=seconds_left(console),
         )
     if console.as_json:
         console.answer(put_fields(entry))
@@ -159,6 +161,7 @@ def _put_all(console: Console, store: Store, wanted: list[Found], left: list[Lef
             max_pads=console.max_pads,
             attributes={thing.key: thing.attributes for thing in wanted},
             on_source_error=on_source_error,
+            max_duration=seconds_left(console),
         )
 
 

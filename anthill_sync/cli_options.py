@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from . import cli_limits
 from .progress import MODES
 
 
@@ -61,4 +62,5 @@ EXTRA: dict[str, Option] = {
         Annotated[int | None, typer.Option("--max-pads", metavar="N", min=0, help="Reserve at most N pads.")],
         None,
     ),
+    **cli_limits.OPTIONS,
 }

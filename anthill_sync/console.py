@@ -8,6 +8,7 @@ import inspect
 import io
 import logging
 import sys
+import time
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from . import cli_limits
 from .cli_guard import guarded
 from .cli_options import COMMON, EXTRA, Option
 from .cli_output import Output, is_terminal
@@ -69,6 +71,11 @@ class Console:
     max_pads: int | None = None
     metrics_file: Path | None = None
     ping: str | None = None
+    limit_upload: str | None = None
+    limit_download: str | None = None
+    threads: int | None = None
+    max_duration: str | None = None
+    began: float = field(default_factory=time.monotonic)
     stdin_is_data: bool = False  # so nobody can answer there
     bytes_done: int = 0  # plaintext bytes of values so far
     run: Run | None = None  # of a command whose end is told to others
@@ -168,11 +175,13 @@ class Console:
         """The store, open for the time of a ``with``. A key that is not there is told with those that are alike."""
         self.check_progress()
         home, config = self.home_path(), self.config()
-        settings = resolve(config.settings)
+        options = cli_limits.settings_of(self)
+        settings = resolve(config.settings, options)
+        cli_limits.seconds_left(self)  # a wrong one is said before anything is done
         from .store import Store
 
-        passphrase = self.passphrase(settings, config.key_path(home))
-        with Store.open(home, passphrase=passphrase, lock_wait=self.wait_for_lock(settings), read_only=read_only) as store:
+        passphrase, wait = self.passphrase(settings, config.key_path(home)), self.wait_for_lock(settings)
+        with Store.open(home, passphrase=passphrase, lock_wait=wait, read_only=read_only, settings=options) as store:
             try:
                 yield store
             except KeyNotFound as error:

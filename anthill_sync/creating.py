@@ -17,6 +17,7 @@ from .keys import MasterKey, encode_key, encode_wrapped_key, read_key_file
 from .lock import check_flock
 from .networks import normalise_url, open_network, prepare_network
 from .networks.base import Network
+from .networks.limiting import limited
 from .networks.retrying import open_retrying
 from .session import Session
 from .settings import CHUNK_MARGIN, DEFAULT_PAD_SIZE, FRESH_WINDOW, Settings, check_pad_size, resolve
@@ -84,12 +85,12 @@ def open_session(
 
 
 def connect(home: Path, config: Config, settings: Settings) -> Network:
-    """The network of a store, with retries."""
+    """The network of a store, with retries, below the rates in ``settings``."""
 
     def opens() -> Network:
         return open_network(config.network, pad_size=config.pad_size, base=home, settings=settings, facts=config.facts)
 
-    return open_retrying(opens, settings)
+    return limited(open_retrying(opens, settings), settings)
 
 
 def probe(home: Path, config: Config, key: MasterKey, settings: Settings, *, check_empty: bool) -> dict[str, Any]:

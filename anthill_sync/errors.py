@@ -293,3 +293,7 @@ class PutFailed(AnthillError):
     def __init__(self, message: str, exit_code: int = 75, **context: Any) -> None:
         super().__init__(message, **context)
         self.exit_code = exit_code
+
+
+class OutOfTime(PutFailed):
+    """``max_duration`` is over. What was committed stays, and the same call goes on from there."""

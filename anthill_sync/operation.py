@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .errors import AnthillError, Interrupted, NestedMutation, PadLimitExceeded, PutFailed
+from .errors import AnthillError, Interrupted, NestedMutation, OutOfTime, PadLimitExceeded, PutFailed
 from .events import (
     Event,
     OnEvent,
@@ -39,9 +39,14 @@ class Operation:
     I/O, callback or other lock is taken under it. Events reach the caller through an unbounded queue."""
 
     def __init__(
-        self, on_event: OnEvent | None = None, max_pads: int | None = None, skip_source: SkipSource | None = None
+        self,
+        on_event: OnEvent | None = None,
+        max_pads: int | None = None,
+        skip_source: SkipSource | None = None,
+        ends: float | None = None,
     ) -> None:
         self.max_pads = max_pads
+        self.ends = ends  # on the monotonic clock: when nothing new may start any more; None: never
         self.skip_source = skip_source  # told of a source that failed; None: the operation stops
         self.lock = threading.Lock()
         self.stop = threading.Event()
@@ -114,6 +119,12 @@ class Operation:
                 self.failure = error
         self.stop.set()
         self._events.put(None)
+
+    def is_over(self) -> bool:
+        """True when nothing new may start: stopped, or its time has just run out."""
+        if self.ends is not None and time.monotonic() >= self.ends and not self.stop.is_set():
+            self.fail(OutOfTime("the time it may take is over", step="time limit", resume=True))
+        return self.stop.is_set()
 
     def expect_pads(self, count: int) -> None:
         """``count`` more images will be committed."""
@@ -202,7 +213,7 @@ class Operation:
 
     def wait_for(self, ready: Callable[[], bool], condition: threading.Condition) -> None:
         """Deliver events until ``ready`` or stopped; ``condition`` is notified when ``ready`` may have changed."""
-        while not self.stop.is_set():
+        while not self.is_over():
             self.deliver()
             with condition:
                 if ready():
@@ -216,7 +227,7 @@ class Operation:
         is left and nothing happens: a worker that had looked at ``stop`` just before may queue something just after."""
         told = False
         while self._outstanding:
-            if self.stop.is_set() and not told:
+            if self.is_over() and not told:
                 told = True
                 on_stop()
                 continue

@@ -34,16 +34,18 @@ class PutOptions:
     max_pads: int | None = None
     attributes: Attributes | None = None  # by key
     on_source_error: OnSourceError | None = None
+    max_duration: float | None = None  # seconds, from the call on
 
 
 def put_many(session: Session, items: Mapping[str, Any] | Iterable[tuple[str, Any]], options: PutOptions) -> dict[str, Entry]:
     """Store many values as one operation; each is published on its own."""
     if options.max_pads is not None and options.max_pads < 0:
         raise InvalidArgument(f"max_pads {options.max_pads} is negative")
+    ends = _end_of(options.max_duration)
     sources = _sources(items, options.on_source_error)
     try:
         with session.mutating(sources) as index:
-            return _put(session, index, sources, options)
+            return _put(session, index, sources, options, ends)
     finally:
         for source in sources.values():
             source.close()
@@ -84,10 +86,20 @@ def _sources(items: Mapping[str, Any] | Iterable[tuple[str, Any]], on_error: OnS
     return sources
 
 
-def _put(session: Session, index: MasterIndex, sources: Mapping[str, Source], options: PutOptions) -> dict[str, Entry]:
+def _end_of(max_duration: float | None) -> float | None:
+    if max_duration is None:
+        return None
+    if not max_duration >= 0:
+        raise InvalidArgument(f"max_duration {max_duration} is no number of seconds")
+    return time.monotonic() + max_duration
+
+
+def _put(
+    session: Session, index: MasterIndex, sources: Mapping[str, Source], options: PutOptions, ends: float | None
+) -> dict[str, Entry]:
     if options.if_absent:
         _check_absent(index, sources)
-    operation = Operation(options.on_event, options.max_pads, _guarded(session, options.on_source_error))
+    operation = Operation(options.on_event, options.max_pads, _guarded(session, options.on_source_error), ends)
     work: Work = []
     try:
         for key, source in sources.items():
@@ -187,7 +199,14 @@ def reserve(session: Session, count: int, *, confirm: Confirm | None, on_event: 
         return operation.reserved
 
 
-def resume(session: Session, keys: Iterable[str], *, confirm: Confirm | None, on_event: OnEvent | None) -> ResumeReport:
+def resume(
+    session: Session,
+    keys: Iterable[str],
+    *,
+    confirm: Confirm | None,
+    on_event: OnEvent | None,
+    max_duration: float | None = None,
+) -> ResumeReport:
     """Finish interrupted puts whose source file can be read; the others are named."""
     index = session.index()
     wanted = list(keys) or sorted(index.pending_uploads)
@@ -199,7 +218,11 @@ def resume(session: Session, keys: Iterable[str], *, confirm: Confirm | None, on
     attributes = {key: index.pending_uploads[key].attributes or {} for key in known}
     items = [(key, Path(pending.source)) for key, pending in known.items() if pending.source is not None]
     options = PutOptions(
-        confirm=confirm, on_event=on_event, attributes=attributes, on_source_error=lambda key, _: left.append(known[key])
+        confirm=confirm,
+        on_event=on_event,
+        attributes=attributes,
+        on_source_error=lambda key, _: left.append(known[key]),
+        max_duration=max_duration,
     )
     entries = put_many(session, items, options) if items else {}
     return ResumeReport(tuple(entries.values()), tuple(sorted(left, key=lambda pending: pending.key)))

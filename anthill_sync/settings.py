@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from .errors import ConfigurationError, InvalidArgument
+from .rates import Timetable, parse_timetable
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -52,6 +53,15 @@ def parse_duration(text: str) -> float:
 
 def _parse_rate(text: str | int) -> int:
     return parse_size(str(text).removesuffix("/s"))
+
+
+def timetable(text: str) -> Timetable:
+    """The rates that ``limit_upload`` or ``limit_download`` means."""
+    return parse_timetable(text, _parse_rate)
+
+
+def _parse_limit(text: str) -> str:
+    return str(timetable(str(text)))
 
 
 def _parse_bool(text: str | bool) -> bool:
@@ -107,6 +117,8 @@ class Settings:
     reserve_threads: int = _setting(20, _parse_positive, "threads that reserve pads")
     upload_threads: int = _setting(20, _parse_positive, "threads that seal and upload")
     download_threads: int = _setting(20, _parse_positive, "threads that download and open")
+    limit_upload: str | None = _setting(None, _parse_limit, "bytes of images per second, or a timetable; unset: no limit")
+    limit_download: str | None = _setting(None, _parse_limit, "bytes of blocks per second, or a timetable; unset: no limit")
     rewrite_limit: int = _setting(256 * KIB, parse_size, "bytes of live data that may be sent again to add a block to a pad")
     confirm: str = _setting("paid", _parse_confirm, "when to ask before reserving: paid, always, never")
     lock_wait: float | None = _setting(None, _parse_seconds, "seconds to wait for the lock; unset: 0 on a terminal, else 60")

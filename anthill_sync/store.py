@@ -132,10 +132,13 @@ class Store(Openable, MutableMapping[str, bytes]):
         on_event: OnEvent | None = None,
         max_pads: int | None = None,
         attributes: Mapping[str, Any] | None = None,
+        max_duration: float | None = None,
     ) -> Entry:
         """Store the bytes of ``source`` (bytes-like, a path, a binary file, an iterable of bytes) under ``key``; when it
-        returns they survive power loss. A failed put leaves the old value; the same put again resumes."""
-        options = PutOptions(if_absent, confirm, on_event, max_pads, {key: attributes} if attributes else None)
+        returns they survive power loss. A failed put leaves the old value; the same put again resumes. After
+        ``max_duration`` seconds nothing new is sent, and ``OutOfTime`` is raised."""
+        by_key = {key: attributes} if attributes else None
+        options = PutOptions(if_absent, confirm, on_event, max_pads, by_key, max_duration=max_duration)
         return putting.put_many(self._session, [(key, source)], options)[key]
 
     def put_many(
@@ -148,11 +151,12 @@ class Store(Openable, MutableMapping[str, bytes]):
         max_pads: int | None = None,
         attributes: Mapping[str, Mapping[str, Any]] | None = None,
         on_source_error: Callable[[str, AnthillError], object] | None = None,
+        max_duration: float | None = None,
     ) -> dict[str, Entry]:
         """Store many values in one pipeline, small ones packed together; each is published on its own. On failure the
         error's ``published`` has those that were. ``on_source_error`` hears of a source that cannot be read or that
         changed (perhaps on a worker's thread), and the others go on without it."""
-        options = PutOptions(if_absent, confirm, on_event, max_pads, attributes, on_source_error)
+        options = PutOptions(if_absent, confirm, on_event, max_pads, attributes, on_source_error, max_duration)
         return putting.put_many(self._session, items, options)
 
     def estimate(
@@ -172,9 +176,15 @@ class Store(Openable, MutableMapping[str, bytes]):
         """Interrupted puts, in byte order of their keys."""
         return [pending_of(key, pending) for key, pending in sorted(self._session.index().pending_uploads.items())]
 
-    def resume(self, *keys: str, confirm: Confirm | None = None, on_event: OnEvent | None = None) -> ResumeReport:
+    def resume(
+        self,
+        *keys: str,
+        confirm: Confirm | None = None,
+        on_event: OnEvent | None = None,
+        max_duration: float | None = None,
+    ) -> ResumeReport:
         """Finish interrupted puts (all when none is named) whose source file can be read; the report names the others."""
-        return putting.resume(self._session, keys, confirm=confirm, on_event=on_event)
+        return putting.resume(self._session, keys, confirm=confirm, on_event=on_event, max_duration=max_duration)
 
     def abandon(self, *keys: str) -> list[str]:
         """Give interrupted puts up (all when none is named) and free their pads; their keys."""

@@ -47,6 +47,7 @@ EXIT_CODES = {
     "Interrupted": 75,
     "RewriteFailed": 75,
     "TransientNetworkError": 75,
+    "OutOfTime": 75,
     "PutFailed": 75,
     "PadConflict": 76,
     "ProtocolError": 76,
