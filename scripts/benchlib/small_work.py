@@ -14,7 +14,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-Answer = dict[str, Any]
+from .timing import Answer
+
 KIB = 1024
 LATENCY = 0.1  # seconds of a call over the slow network
 WARM = 20  # calls before anything is timed
