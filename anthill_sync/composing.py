@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from .committer import Committer, committed_record
@@ -52,8 +53,12 @@ class Batch:
         assert self.space.number is not None
         return self.space.number
 
+    def pieces(self) -> Counter[Operation]:
+        """How many items and rewrites of each operation are in the image."""
+        return Counter([*(item.operation for item in self.items), *self.rewriters])
+
     def operations(self) -> list[Operation]:
-        return list(dict.fromkeys([*(item.operation for item in self.items), *self.rewriters]))
+        return list(self.pieces())
 
 
 class Composer:
@@ -124,7 +129,7 @@ class Composer:
 
     # -- records
 
-    def records(self, batch: Batch, digest: bytes, published: list[Upload]) -> list[Record]:
+    def records(self, batch: Batch, digest: bytes, published: Iterable[Upload]) -> list[Record]:
         """One batch for the journal: late begins, COMMITTED, and the publications that this image completes."""
         pending: list[object] = []
         for item in batch.sealed:
