@@ -10,12 +10,12 @@ from .index import Freed, Record
 
 
 class Ticket:
-    """Records of one ``append``, waiting for the line they go into."""
+    """Records of one ``append``, waiting for the line they go into; ``encoded`` as they will stand in it."""
 
-    __slots__ = ("done", "error", "freed", "records")
+    __slots__ = ("done", "encoded", "error", "freed", "records")
 
-    def __init__(self, records: list[Record]) -> None:
-        self.records = records
+    def __init__(self, records: list[Record], encoded: bytes) -> None:
+        self.records, self.encoded = records, encoded
         self.freed = Freed()
         self.error: BaseException | None = None
         self.done = False  # durable and applied, or failed with ``error``
@@ -32,9 +32,9 @@ class GroupCommit:
         self._batch: list[Ticket] = []  # of the line that is being written
         self._leader: Ticket | None = None  # whose thread is writing it
 
-    def append(self, records: list[Record]) -> Freed:
+    def append(self, records: list[Record], encoded: bytes) -> Freed:
         """Return when ``records`` are durable and applied; what they freed."""
-        ticket = Ticket(records)
+        ticket = Ticket(records, encoded)
         try:
             if self._leads(ticket):
                 self._write(self._batch)

@@ -23,7 +23,7 @@ from . import durable
 from .errors import AnthillError, IndexDamaged, Interrupted, LocalIOError, NoRoom, PermissionRefused, StoreClosed
 from .groupcommit import GroupCommit, Ticket
 from .index import Freed, ImpossibleRecord, MasterIndex, Record
-from .lines import REBUILD, Tail, batch_line, dumps, first_line, load_snapshot, scan, snapshot_lines
+from .lines import REBUILD, Tail, batch_line, encode_records, first_line, load_snapshot, scan, snapshot_lines
 from .lock import FileLock
 
 SNAPSHOT_NAME = "index.json"
@@ -209,8 +209,9 @@ class Journal:
     def _release(self, in_doubt: list[int]) -> None:
         try:
             if self.failure is None and not (self._idle and set(in_doubt) == self.index.writing):
-                self._write_line([["idle", in_doubt]], sync=False)  # losing it costs the next writer one checkpoint
-                self._apply([["idle", in_doubt]])
+                idle: list[Record] = [["idle", in_doubt]]
+                self._write_line([encode_records(idle)], sync=False)  # losing it costs the next writer one checkpoint
+                self._apply(idle)
                 self._idle = True
         except BaseException as error:
             self._close_reader()  # what is on disk is not known here: the next look begins anew
@@ -230,8 +231,8 @@ class Journal:
     def append(self, records: list[Record]) -> Freed:
         """Make ``records`` durable in order, then apply them; tells what they freed. Thread-safe: everything that
         waits while a line is being written goes into the next line, with one write and one sync."""
-        dumps(records)  # what cannot be encoded is its caller's error alone, and must not fail the line of others
-        return self._commits.append(records)
+        encoded = encode_records(records)  # here: what cannot be encoded is its caller's error, and fails nobody's line
+        return self._commits.append(records, encoded)
 
     def _commit(self, batch: list[Ticket]) -> None:
         try:
@@ -239,7 +240,7 @@ class Journal:
                 raise StoreClosed(f"the store closed itself: {self.failure}", self.failure)
             if not self._lock.held or self._append_fd is None:
                 raise StoreClosed("the store is closed")
-            self._write_line([record for ticket in batch for record in ticket.records], sync=True)
+            self._write_line([ticket.encoded for ticket in batch], sync=True)
             self._idle = False
             for ticket in batch:
                 ticket.freed = self._apply(ticket.records)
@@ -258,7 +259,7 @@ class Journal:
         """Nobody knows how far the thread came that was writing."""
         return self.failure or self._fail(Interrupted("interrupted while the journal was written"))
 
-    def _write_line(self, records: list[Record], *, sync: bool) -> None:
+    def _write_line(self, records: list[bytes], *, sync: bool) -> None:
         assert self._append_fd is not None
         line, own = batch_line(self.index.sequence + 1, self._last_sum, self._synced, records)
         durable.write_all(self._append_fd, line)

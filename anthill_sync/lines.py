@@ -34,8 +34,7 @@ def _sum(data: bytes) -> str:
     return blake3(data).hexdigest(8)
 
 
-def _seal_line(fields: dict[str, Any]) -> tuple[bytes, str]:
-    body = dumps(fields)[:-1]
+def _seal_line(body: bytes) -> tuple[bytes, str]:
     own = _sum(body)
     return body + b',"c":"' + own.encode() + b'"}\n', own
 
@@ -54,12 +53,20 @@ def _open_line(line: bytes) -> tuple[dict[str, Any], str] | None:
 
 def first_line(base: int) -> tuple[bytes, str]:
     """(line, its sum) that begins a journal after the snapshot with sequence ``base``."""
-    return _seal_line({"format": FORMAT, "base": base})
+    return _seal_line(b'{"format":%d,"base":%d' % (FORMAT, base))
 
 
-def batch_line(sequence: int, previous: str, synced: int, records: list[Record]) -> tuple[bytes, str]:
-    """(line, its sum) of one batch; ``synced`` is the file offset up to which everything was synced before."""
-    return _seal_line({"s": sequence, "p": previous, "y": synced, "r": records})
+def encode_records(records: list[Record]) -> bytes:
+    """``records`` as they stand in a line, joined by commas; what cannot be encoded raises ``TypeError`` or ``ValueError``."""
+    return dumps(records)[1:-1]
+
+
+def batch_line(sequence: int, previous: str, synced: int, records: Iterable[bytes]) -> tuple[bytes, str]:
+    """(line, its sum) of one batch of encoded records; ``synced`` is the file offset up to which everything was synced
+    before."""
+    return _seal_line(
+        b'{"s":%d,"p":"%b","y":%d,"r":[%b]' % (sequence, previous.encode(), synced, b",".join(filter(None, records)))
+    )
 
 
 @dataclass
