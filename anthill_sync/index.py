@@ -7,15 +7,16 @@ contradicts the state raises ``ImpossibleRecord``: the journal then reports dama
 from __future__ import annotations
 
 import base64
+import binascii
 import struct
 import sys
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
-from .values import Block, BlockList, Extent, Pending, Range, Value, origin_id
+from .values import Block, BlockList, Extent, Pending, Range, Value, origin_id, replaced
 
 Packed = bytes | bytearray
 Record = list[Any]  # a JSON array: name of the record, then its fields
@@ -49,12 +50,15 @@ class Freed:
 
 def encode(data: bytes) -> str:
     """Bytes in a record: base64 without padding."""
-    return base64.b64encode(data).rstrip(b"=").decode("ascii")
+    return binascii.b2a_base64(data, newline=False).rstrip(b"=").decode("ascii")
 
 
 def decode(text: str) -> bytes:
     """The reverse of ``encode``."""
-    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    padded = text + "=" * (-len(text) % 4)
+    if sys.version_info >= (3, 11):
+        return binascii.a2b_base64(padded, strict_mode=True)  # what b64decode does, without its looks at the arguments
+    return base64.b64decode(padded, validate=True)
 
 
 def little_endian(numbers: array[int]) -> array[int]:
@@ -228,30 +232,28 @@ class MasterIndex:
         old, pending = self.values.get(key), self.pending_uploads.get(key)
         if old is not None and version <= old.version:
             raise ImpossibleRecord(f"version {version} of {key!r} after {old.version}")
-        blocks = BlockList()
+        blocks = BlockList() if inline is not None else self.pending_uploads[key].blocks.without(carried, chunks)
         for block in inline or ():
             blocks.set(block[1], Block(pad, block[2], block[3], decode(block[0]), decode(block[4])))
-        if inline is None:
-            _copy_pending(self.pending_uploads[key].blocks, blocks, carried, chunks)
         for first, count in carried:
             for chunk, carried_block in self.values[key].range(first, first + count):
                 blocks.set(chunk, carried_block)
+        if (len(blocks), done := blocks.done()) != (chunks, chunks):
+            raise ImpossibleRecord(f"{key!r} published with {done} of {chunks} chunks")
         packed, ids = blocks.packed()
-        if len(blocks) != chunks or blocks.done() != chunks:
-            raise ImpossibleRecord(f"{key!r} published with {blocks.done()} of {chunks} chunks")
         self.values[key] = value = Value(size, version, modified, attributes, pad, ids, packed)
         return self._replaced(key, old, pending, value)
 
     def _replaced(self, key: str, old: Value | None, pending: Pending | None, value: Value | None) -> Freed:
         """Everything that ``old`` and ``pending`` hold and ``value`` does not; the pending entry is gone."""
-        keep = {block.extent for block in value.blocks()} if value else set()
+        keep = value.packed if value else b""
         freed = Freed()
         if old is not None:
-            freed.extents += [block.extent for block in old.blocks() if block.extent not in keep]
+            freed.extents += replaced(old.packed, keep)
             freed.manifests.append((old.manifest_pad, key, old.version))
             self.add_stale(key, old.manifest_pad, old.version)
         if pending is not None:
-            freed.extents += [block.extent for _, block in pending.blocks.blocks() if block.extent not in keep]
+            freed.extents += replaced(pending.blocks.packed()[0], keep)
             freed.manifests += [(pending.manifest[0], key, pending.manifest[1])] if pending.manifest else []
             self._forget_pending(key)
         if value is not None:
@@ -319,13 +321,6 @@ def _discard(sets: dict[Any, set[Any]], name: Any, member: Any) -> None:
         sets[name].discard(member)
         if not sets[name]:
             del sets[name]
-
-
-def _copy_pending(source: BlockList, target: BlockList, carried: Iterable[Range], chunks: int) -> None:
-    skip = {chunk for first, count in carried for chunk in range(first, first + count)}
-    for chunk, block in source.blocks():
-        if chunk < chunks and chunk not in skip:
-            target.set(chunk, block)
 
 
 _APPLY: dict[str, Callable[..., Freed | None]] = {
