@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
-from .values import Block, BlockList, Extent, Pending, Range, Value, origin_id, replaced
+from .values import BLOCK, Block, BlockList, Extent, Pending, Range, Value, origin_id, replaced
 
 Packed = bytes | bytearray
 Record = list[Any]  # a JSON array: name of the record, then its fields
@@ -232,6 +232,16 @@ class MasterIndex:
         old, pending = self.values.get(key), self.pending_uploads.get(key)
         if old is not None and version <= old.version:
             raise ImpossibleRecord(f"version {version} of {key!r} after {old.version}")
+        if inline and not carried and chunks == len(inline) == 1 and inline[0][1] == 0 < inline[0][3]:
+            data_id, _, offset, length, fingerprint = inline[0]  # nearly every small value is this
+            packed, ids = BLOCK.pack(pad, offset, length, 0, decode(fingerprint)), decode(data_id)
+        else:
+            packed, ids = self._blocks(key, pad, inline, carried, chunks)
+        self.values[key] = value = Value(size, version, modified, attributes, pad, ids, packed)
+        return self._replaced(key, old, pending, value)
+
+    def _blocks(self, key: str, pad: int, inline: list[Any] | None, carried: list[Range], chunks: int) -> tuple[bytes, bytes]:
+        """(blocks, data ids) of a value to be published, both packed."""
         blocks = BlockList() if inline is not None else self.pending_uploads[key].blocks.without(carried, chunks)
         for block in inline or ():
             blocks.set(block[1], Block(pad, block[2], block[3], decode(block[0]), decode(block[4])))
@@ -240,9 +250,7 @@ class MasterIndex:
                 blocks.set(chunk, carried_block)
         if (len(blocks), done := blocks.done()) != (chunks, chunks):
             raise ImpossibleRecord(f"{key!r} published with {done} of {chunks} chunks")
-        packed, ids = blocks.packed()
-        self.values[key] = value = Value(size, version, modified, attributes, pad, ids, packed)
-        return self._replaced(key, old, pending, value)
+        return blocks.packed()
 
     def _replaced(self, key: str, old: Value | None, pending: Pending | None, value: Value | None) -> Freed:
         """Everything that ``old`` and ``pending`` hold and ``value`` does not; the pending entry is gone."""

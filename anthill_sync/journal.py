@@ -209,9 +209,8 @@ class Journal:
     def _release(self, in_doubt: list[int]) -> None:
         try:
             if self.failure is None and not (self._idle and set(in_doubt) == self.index.writing):
-                idle: list[Record] = [["idle", in_doubt]]
-                self._write_line([encode_records(idle)], sync=False)  # losing it costs the next writer one checkpoint
-                self._apply(idle)
+                self._write_line([encode_records([["idle", in_doubt]])], sync=False)  # lost, it costs the next one a checkpoint
+                self._apply([["idle", in_doubt]])
                 self._idle = True
         except BaseException as error:
             self._close_reader()  # what is on disk is not known here: the next look begins anew

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 
 class KeyLocks:
@@ -17,12 +17,19 @@ class KeyLocks:
     @contextmanager
     def hold(self, keys: Iterable[str]) -> Iterator[None]:
         """All of one mutation's keys at once, in byte order, so that two mutations never wait for each other."""
-        with ExitStack() as stack:
+        entered: list[str] = []
+        held: list[threading.Lock] = []
+        try:
             for key in sorted(set(keys)):
                 lock = self._enter(key)  # an interrupt before the next line leaves an entry behind, and nothing held
-                stack.callback(self._leave, key)
-                stack.enter_context(lock)
+                entered.append(key)
+                lock.acquire()
+                held.append(lock)
             yield
+        finally:
+            for lock in reversed(held):
+                lock.release()
+            self._leave(entered)
 
     def _enter(self, key: str) -> threading.Lock:
         with self._lock:
@@ -30,10 +37,11 @@ class KeyLocks:
             self._locks[key] = (lock, count + 1)
             return lock
 
-    def _leave(self, key: str) -> None:
+    def _leave(self, keys: list[str]) -> None:
         with self._lock:
-            lock, count = self._locks[key]
-            if count == 1:
-                del self._locks[key]
-            else:
-                self._locks[key] = (lock, count - 1)
+            for key in keys:
+                lock, count = self._locks[key]
+                if count == 1:
+                    del self._locks[key]
+                else:
+                    self._locks[key] = (lock, count - 1)

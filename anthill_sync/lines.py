@@ -25,9 +25,12 @@ _LINE_START = b'{"s":'
 _SUM_FIELD = len(b',"c":"') + 16 + len(b'"}')
 
 
+_encode_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
 def dumps(value: Any) -> bytes:
     """Compact JSON, one line, UTF-8 without escapes for other scripts."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    return _encode_json(value).encode("utf-8")
 
 
 def _sum(data: bytes) -> str:
