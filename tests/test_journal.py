@@ -208,13 +208,14 @@ def test_a_reader_sees_whole_batches_only_while_a_line_is_being_written(
 def test_readers_and_a_checkpointing_writer_agree_at_every_look(
     home: Path, opened: Callable[[], Journal], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, "CHECKPOINT_BYTES", 1500)
+    monkeypatch.setattr(journal, "CHECKPOINT_BYTES", 1500 // journal.BUSY_FACTOR)
     writer = opened()
     writer.take(0)
-    over = threading.Event()
+    begun, over = threading.Event(), threading.Event()
 
     def write() -> int:
         try:
+            assert begun.wait(PATIENCE)
             for run in range(1, 400):
                 writer.append([run_of(run), ["remove", [], [run]]])
         finally:
@@ -229,6 +230,7 @@ def test_readers_and_a_checkpointing_writer_agree_at_every_look(
             assert run == reader.index.sequence == len(reader.index.to_rewrite), "half a batch"
             assert run >= last, "back in time"
             last, looks = run, looks + 1
+            begun.set()
         reader.refresh()
         assert reader.index.run == 399
         return looks
