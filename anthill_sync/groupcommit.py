@@ -4,6 +4,7 @@ sync. Whoever finds nobody writing writes for all."""
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 from .index import Freed, Record
@@ -37,7 +38,7 @@ class GroupCommit:
         ticket = Ticket(records, encoded)
         try:
             if self._leads(ticket):
-                self._write(self._batch)
+                self._write(self._gather())
         finally:
             try:
                 self._over(ticket)
@@ -55,14 +56,22 @@ class GroupCommit:
             action()
 
     def _leads(self, ticket: Ticket) -> bool:
-        """Wait until the ticket's line is written; True: this thread is to write all that waits."""
+        """Wait until the ticket's line is written; True: this thread is to gather and write all that waits."""
         with self._condition:
             self._waiting.append(ticket)
             while self._leader is not None and not ticket.done:
                 self._condition.wait()
             if not ticket.done:
-                self._leader, self._batch, self._waiting = ticket, self._waiting, []
+                self._leader = ticket
             return not ticket.done
+
+    def _gather(self) -> list[Ticket]:
+        """All that waits, also for threads that were about to append and only lacked the interpreter: giving it up once
+        costs nothing where there are none, and else makes one line, write and sync of many."""
+        time.sleep(0)
+        with self._condition:
+            self._batch, self._waiting = self._waiting, []
+            return self._batch
 
     def _over(self, ticket: Ticket) -> None:
         with self._condition:
@@ -72,5 +81,5 @@ class GroupCommit:
                         each.error, each.done = self._broken(), True
                 self._leader = None
                 self._condition.notify_all()
-            elif ticket in self._waiting:
+            if ticket in self._waiting:
                 self._waiting.remove(ticket)

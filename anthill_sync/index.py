@@ -19,6 +19,7 @@ from typing import Any
 from .values import BLOCK, Block, BlockList, Extent, Pending, Range, Value, origin_id, replaced
 
 Packed = bytes | bytearray
+_PADDING = ("", "===", "==", "=")  # by length modulo 4
 Record = list[Any]  # a JSON array: name of the record, then its fields
 
 
@@ -55,10 +56,9 @@ def encode(data: bytes) -> str:
 
 def decode(text: str) -> bytes:
     """The reverse of ``encode``."""
-    padded = text + "=" * (-len(text) % 4)
-    if sys.version_info >= (3, 11):
-        return binascii.a2b_base64(padded, strict_mode=True)  # what b64decode does, without its looks at the arguments
-    return base64.b64decode(padded, validate=True)
+    if sys.version_info >= (3, 11):  # what b64decode does, without its looks at the arguments
+        return binascii.a2b_base64(text + _PADDING[len(text) & 3], strict_mode=True)
+    return base64.b64decode(text + _PADDING[len(text) & 3], validate=True)
 
 
 def little_endian(numbers: array[int]) -> array[int]:
@@ -151,10 +151,10 @@ class MasterIndex:
         pending.total, pending.source, pending.attributes = total, source, attributes
         self._by_data[raw] = key
 
-    def _committed(
-        self, pad: int, counter: int, digest: str, blocks: list[Any], added: list[Any], dropped: list[Any] | None, blank: int
-    ) -> Freed:
-        """``dropped``: the manifests that the image before held and this one does not; None: it held none that lives."""
+    def _committed(self, pad: int, counter: int, digest: str, blocks: list[Any], *rest: Any) -> Freed:
+        """``rest``: manifests added; those that the image before held and this one does not, None: it held none that lives;
+        1 for a blank image. All three are left out where there is nothing to say."""
+        added, dropped, blank = rest or ((), None, 0)
         if counter <= self.counters[pad]:
             raise ImpossibleRecord(f"pad {pad}: counter {counter} after {self.counters[pad]}")
         self.status[pad], self.counters[pad], self.blank[pad] = PadStatus.COMMITTED, counter, blank
@@ -162,11 +162,13 @@ class MasterIndex:
         self.writing.discard(pad)
         freed = Freed()
         for block in blocks:
-            freed.extents += self._pending_block(pad, *block)
-        for key, version in list(self._stale_by_pad.get(pad, ())) if dropped is None else dropped:
+            old = self._pending_block(pad, *block)
+            if old is not None:
+                freed.extents.append(old)
+        for key, version in tuple(self._stale_by_pad.get(pad, ())) if dropped is None else dropped:
             self._drop_stale(key, pad, version)
-        if not self._holds_dead(pad):
-            self.to_rewrite.discard(pad)
+        if pad in self.to_rewrite and not self._holds_dead(pad):
+            self.to_rewrite.remove(pad)
         for key, version, size, pending in added:
             self.add_stale(key, pad, version)
             if pending:
@@ -194,12 +196,11 @@ class MasterIndex:
             if not self._waits(key, pad, version):
                 self.to_rewrite.add(pad)
 
-    def _pending_block(self, pad: int, data_id: str, chunk: int, offset: int, length: int, fingerprint: str) -> list[Extent]:
+    def _pending_block(self, pad: int, data_id: str, chunk: int, offset: int, length: int, fingerprint: str) -> Extent | None:
+        """The extent that this block replaces."""
         raw = decode(data_id)
-        pending = self.pending_uploads[self._by_data[raw]]
-        old = pending.blocks.get(chunk)
-        pending.blocks.set(chunk, Block(pad, offset, length, raw, decode(fingerprint)))
-        return [old.extent] if old else []
+        blocks = self.pending_uploads[self._by_data[raw]].blocks
+        return blocks.set(chunk, Block(pad, offset, length, raw, decode(fingerprint)))
 
     def _pending_manifest(self, key: str, pad: int, version: int, size: int) -> list[tuple[int, str, int]]:
         pending = self.pending_uploads[key]

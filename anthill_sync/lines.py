@@ -27,7 +27,7 @@ _SUM_FIELD = len(b',"c":"') + 16 + len(b'"}')
 
 
 _encode_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
-_decode_json = json.JSONDecoder().decode  # of text: ``json.loads`` looks at the encoding of every line
+_decode_json = json.JSONDecoder().raw_decode  # ``json.loads`` looks for encodings and blanks in every line
 
 
 def dumps(value: Any) -> bytes:
@@ -49,8 +49,9 @@ def _open_line(line: bytes) -> tuple[dict[str, Any], str] | None:
     body, tail = line[:-_SUM_FIELD], line[-_SUM_FIELD:]
     if len(tail) != _SUM_FIELD or tail != b',"c":"' + _sum(body).encode() + b'"}':
         return None
-    fields = _decode_json(line.decode("utf-8"))
-    return (fields, fields["c"]) if isinstance(fields, dict) else None
+    text = line.decode("utf-8")
+    fields, end = _decode_json(text)
+    return (fields, fields["c"]) if isinstance(fields, dict) and end == len(text) else None
 
 
 # -- journal
@@ -128,7 +129,7 @@ def _accept(tail: Tail, opened: tuple[dict[str, Any], str], take: Each, *, first
     else:
         take(fields["s"], fields["r"])
         tail.count += 1
-        tail.idle = [record[0] for record in fields["r"]] == ["idle"]
+        tail.idle = len(fields["r"]) == 1 and fields["r"][0][0] == "idle"
     tail.last_sum = own
     return True
 

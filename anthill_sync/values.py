@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 BLOCK = struct.Struct("<IIII16s")  # pad, offset, length (0: no block), index into data_ids, fingerprint
 DATA_ID_SIZE = 16
-_EXTENT_SIZE = 12  # pad, offset, length
+_EXTENT = struct.Struct("<III")  # the first fields of a block
 _REFERENCE = struct.Struct("<I")
 _REFERENCE_OFFSET = 12
 NO_FINGERPRINT = bytes(16)  # after a recovery: unknown, never equal to a chunk's
@@ -64,13 +64,21 @@ class BlockList:
             return None
         return unpack_block(self._packed, chunk, self._ids)
 
-    def set(self, chunk: int, block: Block) -> None:
-        """Put ``block`` at ``chunk``, growing as needed."""
-        missing = (chunk + 1) * BLOCK.size - len(self._packed)
+    def set(self, chunk: int, block: Block) -> Extent | None:
+        """Put ``block`` at ``chunk``, growing as needed; the extent of the one that was there."""
+        pad, offset, length, data_id, fingerprint = block
+        start, before = chunk * BLOCK.size, None
+        missing = start + BLOCK.size - len(self._packed)
         if missing > 0:
             self._packed.extend(bytes(missing))
-        pad, offset, length, data_id, fingerprint = block
-        BLOCK.pack_into(self._packed, chunk * BLOCK.size, pad, offset, length, self._reference(data_id), fingerprint)
+        else:
+            before = _EXTENT.unpack_from(self._packed, start)
+        reference = self._references.get(data_id)
+        if reference is None:
+            reference = self._references[data_id] = len(self._ids)
+            self._ids.append(data_id)
+        BLOCK.pack_into(self._packed, start, pad, offset, length, reference, fingerprint)
+        return before if before and before[2] else None
 
     def clear(self, chunk: int) -> None:
         """Take the block of ``chunk`` out."""
@@ -102,12 +110,6 @@ class BlockList:
         used = dict.fromkeys(reference for _, _, length, reference, _ in BLOCK.iter_unpack(packed) if length)
         return BlockList(_renumbered(packed, list(used)), [self._ids[reference] for reference in used])
 
-    def _reference(self, data_id: bytes) -> int:
-        if data_id not in self._references:
-            self._references[data_id] = len(self._ids)
-            self._ids.append(data_id)
-        return self._references[data_id]
-
 
 def _renumbered(packed: bytearray, used: list[int]) -> bytearray:
     """``packed`` with each present block's reference replaced by its place in ``used``."""
@@ -127,7 +129,7 @@ def replaced(before: bytes | bytearray, after: bytes) -> list[Extent]:
     found = []
     for chunk, (pad, offset, length, _, _) in enumerate(BLOCK.iter_unpack(before)):
         start = chunk * BLOCK.size
-        if length and before[start : start + _EXTENT_SIZE] != after[start : start + _EXTENT_SIZE]:
+        if length and before[start : start + _EXTENT.size] != after[start : start + _EXTENT.size]:
             found.append((pad, offset, length))
     return found
 
