@@ -57,6 +57,11 @@ class Batch:
         """How many items and rewrites of each operation are in the image."""
         return Counter([*(item.operation for item in self.items), *self.rewriters])
 
+    def end(self) -> int:
+        """Where the image's last extent ends at most."""
+        slots = [*self.live, *(item.placement.slot for item in self.items if item.placement.slot is not None)]
+        return max((slot.offset + slot.length for slot in slots), default=HEADER_SIZE)
+
     def operations(self) -> list[Operation]:
         return list(self.pieces())
 
@@ -68,8 +73,10 @@ class Composer:
         self._committer, self._source_failed = committer, source_failed
 
     def compose(self, batch: Batch) -> memoryview:
-        """Live extents and manifests from the image before, then the items; a failed source is left out."""
-        buffer = memoryview(bytearray(self._committer.supply.map.pad_size))
+        """Live extents and manifests from the image before, then the items; a failed source is left out. In this thread's
+        image buffer: nothing of what was sent from it before is left between them."""
+        buffer, end = self._committer.buffers.image, batch.end()
+        buffer[:end] = bytes(end)
         if batch.live or batch.live_manifests:
             self._keep(batch, buffer)
         for item in batch.items:

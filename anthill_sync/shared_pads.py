@@ -242,19 +242,19 @@ class SharedPads:
     def _commit(self, batch: Batch, data: memoryview, digest: bytes) -> None:
         published = dict.fromkeys(item.upload for item in batch.sealed if item.upload.remaining == 1)
         records = self._composer.records(batch, digest, published)
-        self._committer.commit(batch.pad, records, lambda: self._placed(batch, bytes(data)))
+        self._committer.commit(batch.pad, records, lambda: self._placed(batch, data))
         for operation in batch.operations():
             operation.pad_committed()
         for item in batch.sealed:
             self._committed(item.upload, item.upload in published)
 
-    def _placed(self, batch: Batch, data: bytes) -> None:
+    def _placed(self, batch: Batch, data: memoryview) -> None:
         slots = [item.placement.slot for item in batch.sealed if item.placement.slot is not None]
         manifests = [item.placement.manifest for item in batch.sealed if item.placement.manifest is not None]
         self._supply.map.commit(batch.space, slots, manifests)
         table = Table(self._committer.journal.index.run_id, batch.entries, batch.manifests)
         keep = self._supply.map.is_open(batch.space)
-        self._committer.pads.remember(batch.pad, StoredImage(data, batch.counter + 1, table) if keep else None)
+        self._committer.pads.remember(batch.pad, StoredImage(bytes(data), batch.counter + 1, table) if keep else None)
 
     def _committed(self, upload: Upload, published: bool) -> None:
         with upload.lock:

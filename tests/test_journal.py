@@ -92,6 +92,7 @@ def test_threads_that_are_about_to_append_get_the_interpreter_before_a_line_is_w
 ) -> None:
     writer = opened()
     writer.take(0)
+    writer._commits._crowded = 1  # as after a line that several threads had a part in
     others: list[threading.Thread] = []
 
     def give_up(seconds: float) -> None:
@@ -110,6 +111,17 @@ def test_threads_that_are_about_to_append_get_the_interpreter_before_a_line_is_w
     assert seen(home) == state(writer.index)
 
 
+def test_a_thread_alone_does_not_wait_for_others(opened: Callable[[], Journal], monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = opened()
+    writer.take(0)
+    writer._commits._crowded = 1
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    for run in range(1, 5):
+        writer.append([run_of(run)])
+    assert pauses == [0], "once, while it still counted that others were here"
+
+
 def test_an_interrupt_before_a_line_is_gathered_withdraws_its_record_alone(
     home: Path, opened: Callable[[], Journal], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +131,7 @@ def test_an_interrupt_before_a_line_is_gathered_withdraws_its_record_alone(
     def interrupted(seconds: float) -> None:
         raise KeyboardInterrupt
 
+    writer._commits._crowded = 1
     with monkeypatch.context() as patch:
         patch.setattr(time, "sleep", interrupted)
         with pytest.raises(KeyboardInterrupt):
