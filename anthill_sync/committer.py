@@ -128,5 +128,9 @@ class Committer:
 def committed_record(
     pad: int, counter: int, digest: bytes, *, blocks: list[object], added: list[object], dropped: list[object] | None, blank: bool
 ) -> Record:
-    """The COMMITTED record of one image; see ``MasterIndex``."""
-    return ["committed", pad, counter, encode(digest), blocks, added, dropped, int(blank)]
+    """The COMMITTED record of one image; see ``MasterIndex``. That of a full chunk, of which there may be millions, is
+    without the fields that say nothing."""
+    head: Record = ["committed", pad, counter, encode(digest), blocks]
+    if not added and dropped is None and not blank:
+        return head
+    return [*head, added, dropped, int(blank)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from .committer import Committer, committed_record
@@ -52,8 +53,17 @@ class Batch:
         assert self.space.number is not None
         return self.space.number
 
+    def pieces(self) -> Counter[Operation]:
+        """How many items and rewrites of each operation are in the image."""
+        return Counter([*(item.operation for item in self.items), *self.rewriters])
+
+    def end(self) -> int:
+        """Where the image's last extent ends at most."""
+        slots = [*self.live, *(item.placement.slot for item in self.items if item.placement.slot is not None)]
+        return max((slot.offset + slot.length for slot in slots), default=HEADER_SIZE)
+
     def operations(self) -> list[Operation]:
-        return list(dict.fromkeys([*(item.operation for item in self.items), *self.rewriters]))
+        return list(self.pieces())
 
 
 class Composer:
@@ -63,8 +73,10 @@ class Composer:
         self._committer, self._source_failed = committer, source_failed
 
     def compose(self, batch: Batch) -> memoryview:
-        """Live extents and manifests from the image before, then the items; a failed source is left out."""
-        buffer = memoryview(bytearray(self._committer.supply.map.pad_size))
+        """Live extents and manifests from the image before, then the items; a failed source is left out. In this thread's
+        image buffer: nothing of what was sent from it before is left between them."""
+        buffer, end = self._committer.buffers.image, batch.end()
+        buffer[:end] = bytes(end)
         if batch.live or batch.live_manifests:
             self._keep(batch, buffer)
         for item in batch.items:
@@ -124,7 +136,7 @@ class Composer:
 
     # -- records
 
-    def records(self, batch: Batch, digest: bytes, published: list[Upload]) -> list[Record]:
+    def records(self, batch: Batch, digest: bytes, published: Iterable[Upload]) -> list[Record]:
         """One batch for the journal: late begins, COMMITTED, and the publications that this image completes."""
         pending: list[object] = []
         for item in batch.sealed:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -98,13 +98,13 @@ def make_folder(path: Path, mode: int = 0o700) -> None:
 
 def replace_file(
     path: Path,
-    data: bytes,
+    data: bytes | Iterable[bytes],
     mode: int = 0o600,
     *,
     suffix: str = ".new",
     prove: Callable[[Path], object] | None = None,
 ) -> None:
-    """Put ``data`` in place of ``path``: temporary file, write, sync, rename, sync the folder.
+    """Put ``data``, whole or in parts, in place of ``path``: temporary file, write, sync, rename, sync the folder.
 
     The temporary file has the name and ``suffix``; where several processes may replace the same file at once, each
     needs its own. ``prove`` gets the temporary file before the rename, and when it raises, ``path`` is as it was.
@@ -112,7 +112,7 @@ def replace_file(
     temporary = path.with_name(path.name + suffix)
     remove(temporary)
     try:
-        _write_new(temporary, data, mode)
+        _write_new(temporary, [data] if isinstance(data, bytes) else data, mode)
         if prove is not None:
             prove(temporary)
     except BaseException:
@@ -123,10 +123,11 @@ def replace_file(
     sync_folder(path.parent)
 
 
-def _write_new(path: Path, data: bytes, mode: int) -> None:
+def _write_new(path: Path, parts: Iterable[bytes], mode: int) -> None:
     fd = open_new(path, mode)
     try:
-        write_all(fd, data)
+        for part in parts:
+            write_all(fd, part)
         sync(fd)
     finally:
         os.close(fd)

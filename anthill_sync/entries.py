@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import unicodedata
+import re
 from datetime import datetime, timezone
 
 from . import summaries
@@ -12,6 +12,8 @@ from .summaries import BlockPlace, Entry, Transfer
 from .values import Pending, Value
 
 MAX_KEY = 1024  # bytes of UTF-8
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")  # Unicode's category Cc, which is complete for ever
+_EMPTY_PARTS = frozenset(("", ".", ".."))
 
 
 def check_key(key: object) -> str:
@@ -31,9 +33,9 @@ def _fault(key: str) -> str | None:
         return "is not UTF-8"
     if not 1 <= size <= MAX_KEY:
         return f"has {size} bytes; 1 to {MAX_KEY} are allowed"
-    if any(unicodedata.category(character) == "Cc" for character in key):
+    if _CONTROL.search(key):
         return "has a control character"
-    if any(part in ("", ".", "..") for part in key.split("/")):
+    if not _EMPTY_PARTS.isdisjoint(key.split("/")):
         return "begins or ends with '/', or has an empty, '.' or '..' part"
     return None
 

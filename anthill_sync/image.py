@@ -70,8 +70,7 @@ class Table:
     manifests: list[RawManifest]
 
 
-@dataclass(frozen=True)
-class Manifest:
+class Manifest(NamedTuple):
     """All that is needed to find a value again without the index."""
 
     key: str

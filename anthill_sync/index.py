@@ -7,17 +7,19 @@ contradicts the state raises ``ImpossibleRecord``: the journal then reports dama
 from __future__ import annotations
 
 import base64
+import binascii
 import struct
 import sys
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
-from .values import Block, BlockList, Extent, Pending, Range, Value, origin_id
+from .values import BLOCK, Block, BlockList, Extent, Pending, Range, Value, origin_id, replaced
 
 Packed = bytes | bytearray
+_PADDING = ("", "===", "==", "=")  # by length modulo 4
 Record = list[Any]  # a JSON array: name of the record, then its fields
 
 
@@ -49,12 +51,14 @@ class Freed:
 
 def encode(data: bytes) -> str:
     """Bytes in a record: base64 without padding."""
-    return base64.b64encode(data).rstrip(b"=").decode("ascii")
+    return binascii.b2a_base64(data, newline=False).rstrip(b"=").decode("ascii")
 
 
 def decode(text: str) -> bytes:
     """The reverse of ``encode``."""
-    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    if sys.version_info >= (3, 11):  # what b64decode does, without its looks at the arguments
+        return binascii.a2b_base64(text + _PADDING[len(text) & 3], strict_mode=True)
+    return base64.b64decode(text + _PADDING[len(text) & 3], validate=True)
 
 
 def little_endian(numbers: array[int]) -> array[int]:
@@ -147,10 +151,10 @@ class MasterIndex:
         pending.total, pending.source, pending.attributes = total, source, attributes
         self._by_data[raw] = key
 
-    def _committed(
-        self, pad: int, counter: int, digest: str, blocks: list[Any], added: list[Any], dropped: list[Any] | None, blank: int
-    ) -> Freed:
-        """``dropped``: the manifests that the image before held and this one does not; None: it held none that lives."""
+    def _committed(self, pad: int, counter: int, digest: str, blocks: list[Any], *rest: Any) -> Freed:
+        """``rest``: manifests added; those that the image before held and this one does not, None: it held none that lives;
+        1 for a blank image. All three are left out where there is nothing to say."""
+        added, dropped, blank = rest or ((), None, 0)
         if counter <= self.counters[pad]:
             raise ImpossibleRecord(f"pad {pad}: counter {counter} after {self.counters[pad]}")
         self.status[pad], self.counters[pad], self.blank[pad] = PadStatus.COMMITTED, counter, blank
@@ -158,11 +162,13 @@ class MasterIndex:
         self.writing.discard(pad)
         freed = Freed()
         for block in blocks:
-            freed.extents += self._pending_block(pad, *block)
-        for key, version in list(self._stale_by_pad.get(pad, ())) if dropped is None else dropped:
+            old = self._pending_block(pad, *block)
+            if old is not None:
+                freed.extents.append(old)
+        for key, version in tuple(self._stale_by_pad.get(pad, ())) if dropped is None else dropped:
             self._drop_stale(key, pad, version)
-        if not self._holds_dead(pad):
-            self.to_rewrite.discard(pad)
+        if pad in self.to_rewrite and not self._holds_dead(pad):
+            self.to_rewrite.remove(pad)
         for key, version, size, pending in added:
             self.add_stale(key, pad, version)
             if pending:
@@ -190,12 +196,11 @@ class MasterIndex:
             if not self._waits(key, pad, version):
                 self.to_rewrite.add(pad)
 
-    def _pending_block(self, pad: int, data_id: str, chunk: int, offset: int, length: int, fingerprint: str) -> list[Extent]:
+    def _pending_block(self, pad: int, data_id: str, chunk: int, offset: int, length: int, fingerprint: str) -> Extent | None:
+        """The extent that this block replaces."""
         raw = decode(data_id)
-        pending = self.pending_uploads[self._by_data[raw]]
-        old = pending.blocks.get(chunk)
-        pending.blocks.set(chunk, Block(pad, offset, length, raw, decode(fingerprint)))
-        return [old.extent] if old else []
+        blocks = self.pending_uploads[self._by_data[raw]].blocks
+        return blocks.set(chunk, Block(pad, offset, length, raw, decode(fingerprint)))
 
     def _pending_manifest(self, key: str, pad: int, version: int, size: int) -> list[tuple[int, str, int]]:
         pending = self.pending_uploads[key]
@@ -228,30 +233,36 @@ class MasterIndex:
         old, pending = self.values.get(key), self.pending_uploads.get(key)
         if old is not None and version <= old.version:
             raise ImpossibleRecord(f"version {version} of {key!r} after {old.version}")
-        blocks = BlockList()
-        for block in inline or ():
-            blocks.set(block[1], Block(pad, block[2], block[3], decode(block[0]), decode(block[4])))
-        if inline is None:
-            _copy_pending(self.pending_uploads[key].blocks, blocks, carried, chunks)
-        for first, count in carried:
-            for chunk, carried_block in self.values[key].range(first, first + count):
-                blocks.set(chunk, carried_block)
-        packed, ids = blocks.packed()
-        if len(blocks) != chunks or blocks.done() != chunks:
-            raise ImpossibleRecord(f"{key!r} published with {blocks.done()} of {chunks} chunks")
+        if inline and not carried and chunks == len(inline) == 1 and inline[0][1] == 0 < inline[0][3]:
+            data_id, _, offset, length, fingerprint = inline[0]  # nearly every small value is this
+            packed, ids = BLOCK.pack(pad, offset, length, 0, decode(fingerprint)), decode(data_id)
+        else:
+            packed, ids = self._blocks(key, pad, inline, carried, chunks)
         self.values[key] = value = Value(size, version, modified, attributes, pad, ids, packed)
         return self._replaced(key, old, pending, value)
 
+    def _blocks(self, key: str, pad: int, inline: list[Any] | None, carried: list[Range], chunks: int) -> tuple[bytes, bytes]:
+        """(blocks, data ids) of a value to be published, both packed."""
+        blocks = BlockList() if inline is not None else self.pending_uploads[key].blocks.without(carried, chunks)
+        for block in inline or ():
+            blocks.set(block[1], Block(pad, block[2], block[3], decode(block[0]), decode(block[4])))
+        for first, count in carried:
+            for chunk, carried_block in self.values[key].range(first, first + count):
+                blocks.set(chunk, carried_block)
+        if (len(blocks), done := blocks.done()) != (chunks, chunks):
+            raise ImpossibleRecord(f"{key!r} published with {done} of {chunks} chunks")
+        return blocks.packed()
+
     def _replaced(self, key: str, old: Value | None, pending: Pending | None, value: Value | None) -> Freed:
         """Everything that ``old`` and ``pending`` hold and ``value`` does not; the pending entry is gone."""
-        keep = {block.extent for block in value.blocks()} if value else set()
+        keep = value.packed if value else b""
         freed = Freed()
         if old is not None:
-            freed.extents += [block.extent for block in old.blocks() if block.extent not in keep]
+            freed.extents += replaced(old.packed, keep)
             freed.manifests.append((old.manifest_pad, key, old.version))
             self.add_stale(key, old.manifest_pad, old.version)
         if pending is not None:
-            freed.extents += [block.extent for _, block in pending.blocks.blocks() if block.extent not in keep]
+            freed.extents += replaced(pending.blocks.packed()[0], keep)
             freed.manifests += [(pending.manifest[0], key, pending.manifest[1])] if pending.manifest else []
             self._forget_pending(key)
         if value is not None:
@@ -319,13 +330,6 @@ def _discard(sets: dict[Any, set[Any]], name: Any, member: Any) -> None:
         sets[name].discard(member)
         if not sets[name]:
             del sets[name]
-
-
-def _copy_pending(source: BlockList, target: BlockList, carried: Iterable[Range], chunks: int) -> None:
-    skip = {chunk for first, count in carried for chunk in range(first, first + count)}
-    for chunk, block in source.blocks():
-        if chunk < chunks and chunk not in skip:
-            target.set(chunk, block)
 
 
 _APPLY: dict[str, Callable[..., Freed | None]] = {

@@ -17,19 +17,21 @@ import logging
 import os
 import threading
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from . import durable
 from .errors import AnthillError, IndexDamaged, Interrupted, LocalIOError, NoRoom, PermissionRefused, StoreClosed
 from .groupcommit import GroupCommit, Ticket
 from .index import Freed, ImpossibleRecord, MasterIndex, Record
-from .lines import REBUILD, Tail, batch_line, dumps, first_line, load_snapshot, scan, snapshot_lines
+from .lines import REBUILD, Tail, batch_line, encode_records, first_line, in_parts, load_snapshot, scan, snapshot_lines
 from .lock import FileLock
 
 SNAPSHOT_NAME = "index.json"
 JOURNAL_NAME = "index.journal"
 LOCK_NAME = "lock"
 CHECKPOINT_BYTES = 256 * 1024  # a journal smaller than this is never worth a checkpoint of its own
+BUSY_FACTOR = 4  # while a run goes on its journal may grow to this many snapshots: a long put writes fewer of them
 LOAD_TRIES = 20  # a reader that meets this many checkpoints in a row gives up
 
 log = logging.getLogger("anthill_sync.journal")
@@ -110,10 +112,9 @@ class Journal:
     def _read_more(self) -> bool:
         assert self._read_fd is not None
         data = _read_from(self._read_fd, self._end)
-        tail = scan(data, str(self._path), start=self._end, previous=self._last_sum)
-        self._replay(self.index, tail)
+        tail = scan(data, str(self._path), start=self._end, previous=self._last_sum, each=partial(self._replay, self.index))
         self._follow(tail)
-        return bool(tail.batches)
+        return tail.count > 0
 
     def _load(self) -> None:
         """Snapshot and journal anew, until both belong together."""
@@ -121,12 +122,12 @@ class Journal:
             self._close_reader()
             self._read_fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
             snapshot = self._read_snapshot()
-            index = load_snapshot(snapshot, str(self._home / SNAPSHOT_NAME))
-            tail = scan(_read_from(self._read_fd, 0), str(self._path))
+            index, size = load_snapshot(snapshot, str(self._home / SNAPSHOT_NAME)), len(snapshot)
+            del snapshot
+            tail = scan(_read_from(self._read_fd, 0), str(self._path), each=partial(self._replay, index))
             if self._stat().st_ino == os.fstat(self._read_fd).st_ino:
                 self._check_base(tail.base, index)
-                self._replay(index, tail)
-                self.index, self._snapshot_size = index, len(snapshot)
+                self.index, self._snapshot_size = index, size
                 self._idle = True
                 self._follow(tail)
                 return
@@ -144,23 +145,22 @@ class Journal:
                 f"{self._path}: begins after sequence {base}, but the snapshot ends at {index.sequence}; {REBUILD}"
             )
 
-    def _replay(self, index: MasterIndex, tail: Tail) -> None:
-        for sequence, records in tail.batches:
-            if sequence <= index.sequence:
-                continue
-            if sequence != index.sequence + 1:
-                raise IndexDamaged(f"{self._path}: sequence {sequence} follows {index.sequence}; lines are missing; {REBUILD}")
-            try:
-                for record in records:
-                    index.apply(record)
-            except ImpossibleRecord as error:
-                raise IndexDamaged(f"{self._path}: sequence {sequence} does not fit the index: {error}; {REBUILD}") from error
-            index.sequence = sequence
+    def _replay(self, index: MasterIndex, sequence: int, records: list[Record]) -> None:
+        if sequence <= index.sequence:
+            return
+        if sequence != index.sequence + 1:
+            raise IndexDamaged(f"{self._path}: sequence {sequence} follows {index.sequence}; lines are missing; {REBUILD}")
+        try:
+            for record in records:
+                index.apply(record)
+        except ImpossibleRecord as error:
+            raise IndexDamaged(f"{self._path}: sequence {sequence} does not fit the index: {error}; {REBUILD}") from error
+        index.sequence = sequence
 
     def _follow(self, tail: Tail) -> None:
         self._end, self._seen, self._last_sum, self._torn = tail.end, tail.end + tail.torn, tail.last_sum, tail.torn
-        if tail.batches:
-            self._idle = [record[0] for record in tail.batches[-1][1]] == ["idle"]
+        if tail.count:
+            self._idle = tail.idle
 
     # -- the writer
 
@@ -209,9 +209,11 @@ class Journal:
     def _release(self, in_doubt: list[int]) -> None:
         try:
             if self.failure is None and not (self._idle and set(in_doubt) == self.index.writing):
-                self._write_line([["idle", in_doubt]], sync=False)  # losing it costs the next writer one checkpoint
+                self._write_line([encode_records([["idle", in_doubt]])], sync=False)  # lost, it costs the next one a checkpoint
                 self._apply([["idle", in_doubt]])
                 self._idle = True
+                if self._outgrown(1):  # whoever opens the store next reads this journal
+                    self.checkpoint()
         except BaseException as error:
             self._close_reader()  # what is on disk is not known here: the next look begins anew
             if not isinstance(error, OSError):
@@ -230,8 +232,8 @@ class Journal:
     def append(self, records: list[Record]) -> Freed:
         """Make ``records`` durable in order, then apply them; tells what they freed. Thread-safe: everything that
         waits while a line is being written goes into the next line, with one write and one sync."""
-        dumps(records)  # what cannot be encoded is its caller's error alone, and must not fail the line of others
-        return self._commits.append(records)
+        encoded = encode_records(records)  # here: what cannot be encoded is its caller's error, and fails nobody's line
+        return self._commits.append(records, encoded)
 
     def _commit(self, batch: list[Ticket]) -> None:
         try:
@@ -239,11 +241,11 @@ class Journal:
                 raise StoreClosed(f"the store closed itself: {self.failure}", self.failure)
             if not self._lock.held or self._append_fd is None:
                 raise StoreClosed("the store is closed")
-            self._write_line([record for ticket in batch for record in ticket.records], sync=True)
+            self._write_line([ticket.encoded for ticket in batch], sync=True)
             self._idle = False
             for ticket in batch:
                 ticket.freed = self._apply(ticket.records)
-            if self._end > max(CHECKPOINT_BYTES, self._snapshot_size):
+            if self._outgrown(BUSY_FACTOR):
                 self.checkpoint()
             for ticket in batch:
                 ticket.done = True
@@ -258,7 +260,11 @@ class Journal:
         """Nobody knows how far the thread came that was writing."""
         return self.failure or self._fail(Interrupted("interrupted while the journal was written"))
 
-    def _write_line(self, records: list[Record], *, sync: bool) -> None:
+    def _outgrown(self, times: int) -> bool:
+        """Whether the journal is longer than this many snapshots."""
+        return self._end > times * max(CHECKPOINT_BYTES, self._snapshot_size)
+
+    def _write_line(self, records: list[bytes], *, sync: bool) -> None:
         assert self._append_fd is not None
         line, own = batch_line(self.index.sequence + 1, self._last_sum, self._synced, records)
         durable.write_all(self._append_fd, line)
@@ -327,20 +333,8 @@ class Journal:
 
 
 def _write_snapshot(home: Path, index: MasterIndex) -> int:
-    path = home / SNAPSHOT_NAME
-    temporary = path.with_name(SNAPSHOT_NAME + ".new")
-    durable.remove(temporary)
-    fd, size = durable.open_new(temporary), 0
-    try:
-        for line in snapshot_lines(index):
-            durable.write_all(fd, line)
-            size += len(line)
-        durable.sync(fd)
-    finally:
-        os.close(fd)
-    durable.rename(temporary, path)
-    durable.sync_folder(home)
-    return size
+    durable.replace_file(home / SNAPSHOT_NAME, in_parts(snapshot_lines(index)))
+    return os.stat(home / SNAPSHOT_NAME).st_size
 
 
 def _read_from(fd: int, offset: int) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 
 
 class KeyLocks:
@@ -12,28 +12,36 @@ class KeyLocks:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._locks: dict[str, tuple[threading.Lock, int]] = {}  # key -> lock, holders and waiters
+        self._locks: dict[str, tuple[threading.RLock, int]] = {}  # key -> lock, holders and waiters
 
     @contextmanager
     def hold(self, keys: Iterable[str]) -> Iterator[None]:
         """All of one mutation's keys at once, in byte order, so that two mutations never wait for each other."""
-        with ExitStack() as stack:
+        entered: list[str] = []
+        held: list[threading.RLock] = []
+        try:
             for key in sorted(set(keys)):
-                lock = self._enter(key)  # an interrupt before the next line leaves an entry behind, and nothing held
-                stack.callback(self._leave, key)
-                stack.enter_context(lock)
+                held.append(self._enter(key))  # an interrupt before the next line leaves an entry behind, and nothing held
+                entered.append(key)
+                held[-1].acquire()
             yield
+        finally:
+            for lock in reversed(held):
+                with suppress(RuntimeError):  # not ours: interrupted before it was taken, which only such a lock can tell
+                    lock.release()
+            self._leave(entered)
 
-    def _enter(self, key: str) -> threading.Lock:
+    def _enter(self, key: str) -> threading.RLock:
         with self._lock:
-            lock, count = self._locks.get(key, (threading.Lock(), 0))
+            lock, count = self._locks.get(key, (threading.RLock(), 0))
             self._locks[key] = (lock, count + 1)
             return lock
 
-    def _leave(self, key: str) -> None:
+    def _leave(self, keys: list[str]) -> None:
         with self._lock:
-            lock, count = self._locks[key]
-            if count == 1:
-                del self._locks[key]
-            else:
-                self._locks[key] = (lock, count - 1)
+            for key in keys:
+                lock, count = self._locks[key]
+                if count == 1:
+                    del self._locks[key]
+                else:
+                    self._locks[key] = (lock, count - 1)

@@ -7,7 +7,7 @@ its first line is ``{"format":1,"base":sequence,"c":own sum}``. A sum is BLAKE3 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,22 +20,26 @@ from .values import BLOCK, DATA_ID_SIZE, BlockList, Pending, Value, split_ids
 
 FORMAT = 1
 PADS_PER_LINE = 4096
+PART_BYTES = 1 << 20
 REBUILD = "nothing was overwritten; 'anthill recover' rebuilds the index"
 _LINE_START = b'{"s":'
 _SUM_FIELD = len(b',"c":"') + 16 + len(b'"}')
 
 
+_encode_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_decode_json = json.JSONDecoder().raw_decode  # ``json.loads`` looks for encodings and blanks in every line
+
+
 def dumps(value: Any) -> bytes:
     """Compact JSON, one line, UTF-8 without escapes for other scripts."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    return _encode_json(value).encode("utf-8")
 
 
 def _sum(data: bytes) -> str:
     return blake3(data).hexdigest(8)
 
 
-def _seal_line(fields: dict[str, Any]) -> tuple[bytes, str]:
-    body = dumps(fields)[:-1]
+def _seal_line(body: bytes) -> tuple[bytes, str]:
     own = _sum(body)
     return body + b',"c":"' + own.encode() + b'"}\n', own
 
@@ -45,8 +49,9 @@ def _open_line(line: bytes) -> tuple[dict[str, Any], str] | None:
     body, tail = line[:-_SUM_FIELD], line[-_SUM_FIELD:]
     if len(tail) != _SUM_FIELD or tail != b',"c":"' + _sum(body).encode() + b'"}':
         return None
-    fields = json.loads(line)
-    return (fields, fields["c"]) if isinstance(fields, dict) else None
+    text = line.decode("utf-8")
+    fields, end = _decode_json(text)
+    return (fields, fields["c"]) if isinstance(fields, dict) and end == len(text) else None
 
 
 # -- journal
@@ -54,34 +59,49 @@ def _open_line(line: bytes) -> tuple[dict[str, Any], str] | None:
 
 def first_line(base: int) -> tuple[bytes, str]:
     """(line, its sum) that begins a journal after the snapshot with sequence ``base``."""
-    return _seal_line({"format": FORMAT, "base": base})
+    return _seal_line(b'{"format":%d,"base":%d' % (FORMAT, base))
 
 
-def batch_line(sequence: int, previous: str, synced: int, records: list[Record]) -> tuple[bytes, str]:
-    """(line, its sum) of one batch; ``synced`` is the file offset up to which everything was synced before."""
-    return _seal_line({"s": sequence, "p": previous, "y": synced, "r": records})
+def encode_records(records: list[Record]) -> bytes:
+    """``records`` as they stand in a line, joined by commas; what cannot be encoded raises ``TypeError`` or ``ValueError``."""
+    return dumps(records)[1:-1]
+
+
+def batch_line(sequence: int, previous: str, synced: int, records: Iterable[bytes]) -> tuple[bytes, str]:
+    """(line, its sum) of one batch of encoded records; ``synced`` is the file offset up to which everything was synced
+    before."""
+    return _seal_line(
+        b'{"s":%d,"p":"%b","y":%d,"r":[%b]' % (sequence, previous.encode(), synced, b",".join(filter(None, records)))
+    )
+
+
+Each = Callable[[int, list[Record]], object]  # sequence, records
 
 
 @dataclass
 class Tail:
     """Verified lines of a journal, from some offset on."""
 
-    batches: list[tuple[int, list[Record]]] = field(default_factory=list)  # (sequence, records)
+    batches: list[tuple[int, list[Record]]] = field(default_factory=list)  # (sequence, records), unless ``each`` had them
+    count: int = 0  # batches
+    idle: bool = False  # the last of them is ``idle`` alone
     end: int = 0  # offset behind the last verified line
     last_sum: str = ""
     base: int = 0  # of the first line, when the scan began at offset 0
     torn: int = 0  # bytes behind ``end``
 
 
-def scan(data: bytes, where: str, *, start: int = 0, previous: str | None = None) -> Tail:
+def scan(data: bytes, where: str, *, start: int = 0, previous: str | None = None, each: Each | None = None) -> Tail:
     """Verify journal bytes that begin at file offset ``start`` (``previous``: sum of the line before; None: the
     first line is expected). The first bad line ends the scan: a torn tail, unless a valid line anywhere names a
-    higher synced offset: then ``IndexDamaged``."""
+    higher synced offset: then ``IndexDamaged``. ``each`` gets every batch as soon as it is verified, so that none is kept:
+    as objects they take ten times their bytes."""
     tail = Tail(end=start, last_sum=previous or "")
+    take = each or (lambda sequence, records: tail.batches.append((sequence, records)))
     position, synced = 0, 0
     while (stop := data.find(b"\n", position)) >= 0:
         opened = _open_line(data[position:stop])
-        if opened is None or not _accept(tail, opened, first=previous is None and tail.end == 0, where=where):
+        if opened is None or not _accept(tail, opened, take, first=previous is None and tail.end == 0, where=where):
             break
         synced = max(synced, opened[0].get("y", 0))
         position = stop + 1
@@ -96,7 +116,7 @@ def scan(data: bytes, where: str, *, start: int = 0, previous: str | None = None
     return tail
 
 
-def _accept(tail: Tail, opened: tuple[dict[str, Any], str], *, first: bool, where: str) -> bool:
+def _accept(tail: Tail, opened: tuple[dict[str, Any], str], take: Each, *, first: bool, where: str) -> bool:
     fields, own = opened
     if first:
         if "format" not in fields:
@@ -107,7 +127,9 @@ def _accept(tail: Tail, opened: tuple[dict[str, Any], str], *, first: bool, wher
     elif fields.get("p") != tail.last_sum or "r" not in fields:
         return False
     else:
-        tail.batches.append((fields["s"], fields["r"]))
+        take(fields["s"], fields["r"])
+        tail.count += 1
+        tail.idle = len(fields["r"]) == 1 and fields["r"][0][0] == "idle"
     tail.last_sum = own
     return True
 
@@ -160,6 +182,17 @@ def snapshot_lines(index: MasterIndex) -> Iterator[bytes]:
         count += 1
         yield line
     yield dumps({"lines": count, "sum": hasher.hexdigest()}) + b"\n"
+
+
+def in_parts(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in parts of about 1 MiB: a write for every line would cost more than the line."""
+    part = bytearray()
+    for line in lines:
+        part += line
+        if len(part) >= PART_BYTES:
+            yield bytes(part)
+            part.clear()
+    yield bytes(part)
 
 
 def _snapshot_fields(index: MasterIndex) -> Iterator[dict[str, Any]]:

@@ -12,8 +12,8 @@ until then it counts as live. The caller holds the memory map's lock around ever
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from .settings import CHUNK_MARGIN, FRESH_WINDOW
 from .space import ENTRY_SIZE, HEADER_SIZE, SEAL_OVERHEAD, TABLE_FIXED, Slot, Space
@@ -33,8 +33,7 @@ class Kind(IntEnum):
     BLOCKED = 6  # damaged, or an attempt was not answered: takes no other image while this run holds the lock
 
 
-@dataclass(frozen=True)
-class Placement:
+class Placement(NamedTuple):
     """Where a block (``slot`` None: no block) and a manifest go together."""
 
     space: Space
@@ -167,7 +166,11 @@ class MemoryMap:
         """The open space that a block of ``length`` and ``manifest`` table bytes fit best, or None."""
         best: Space | None = None
         least = self.pad_size + 1
+        most = self.pad_size - manifest - (0 if length is None else ENTRY_SIZE)
         for space in self._open.values():
+            room = most - space.end - space.table
+            if room < 0 or (room < (length or 0) and not space.gaps):
+                continue  # most of them, in a put of very many values: they are full
             rest = space.rest(self.pad_size, length, manifest)
             if 0 <= rest < least:
                 best, least = space, rest

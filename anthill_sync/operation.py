@@ -182,6 +182,8 @@ class Operation:
             self._emit(ScratchpadCommitComplete(self.written, self.planned))
 
     def completed(self, key: str, size: int, pads: int) -> None:
+        if self._on_event is None:  # said once per value, of which there may be very many
+            return
         with self.lock:
             self._emit(StoreComplete(key, size, pads, time.monotonic() - self.started))
 

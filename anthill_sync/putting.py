@@ -155,24 +155,34 @@ def _entries(index: MasterIndex, work: Work, operation: Operation) -> dict[str, 
 
 def _ask(session: Session, operation: Operation, uploads: list[Upload], options: PutOptions) -> None:
     """Nothing is reserved before the question is answered; the pad limit is part of the answer."""
-    question = question_for(session, uploads, options.max_pads)
-    if not question.needed:
-        return
+    need = _need(session, uploads, options.max_pads)
+    if not need[0]:
+        return  # without the summary that the question has: it looks at every value and shared pad
+    question = _question(session, uploads, need)
     operation.deliver_now(question)
     if options.confirm is not None and not options.confirm(question):
         raise OperationCancelled(f"{question.needed} pads would have to be reserved, and the answer was no")
 
 
+def _need(session: Session, uploads: list[Upload], max_pads: int | None) -> tuple[int, int]:
+    """Pads to reserve at most, and if no chunk that is there already has changed."""
+    planner = session.allocator.planner
+    exact, most = planner.needed(uploads), planner.at_most(uploads)
+    return (max(most, max_pads or 1) if any(upload.streamed for upload in uploads) else most), exact
+
+
 def question_for(session: Session, uploads: list[Upload], max_pads: int | None) -> ConfirmReservation:
     """The question for these plans. A stream's need is not known: it is what ``max_pads`` allows, else one pad."""
-    allocator = session.allocator
-    exact, most = allocator.planner.needed(uploads), allocator.planner.at_most(uploads)
+    return _question(session, uploads, _need(session, uploads, max_pads))
+
+
+def _question(session: Session, uploads: list[Upload], need: tuple[int, int]) -> ConfirmReservation:
+    allocator, (needed, exact) = session.allocator, need
     streamed = any(upload.streamed for upload in uploads)
-    needed = max(most, max_pads or 1) if streamed else most
     pads, size, _ = allocator.get_storage_and_pad_summary()
     return ConfirmReservation(
         needed=needed,
-        at_most=streamed or most > exact,
+        at_most=streamed or needed > exact,
         needed_bytes=needed * allocator.pad_size,
         free_pads=pads.free,
         total_pads=pads.total,

@@ -45,7 +45,8 @@ class Later:
         if name in ("committed", "adopted"):
             pad, counter, digest = fields[:3]
             self.counters[pad] = (counter, decode(digest).ljust(16, b"\0"))
-            for key, version, *more in fields[4] if name == "committed" else fields[3]:
+            manifests = fields[4:5] if name == "committed" else fields[3:4]  # left out where there is none
+            for key, version, *more in manifests[0] if manifests else ():
                 self._named(key, version, waiting=bool(more and more[1]))
         elif name == "publish":
             self._publish(fields[0], fields[2])

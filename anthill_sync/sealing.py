@@ -16,6 +16,7 @@ from blake3 import blake3
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from .errors import BlockDamaged, InvalidArgument
@@ -54,7 +55,7 @@ class Sealer:
     def __init__(self, key: MasterKey, slot: int, random: Random = os.urandom) -> None:
         self._data_key = key.data_key()
         self._table_key = key.table_key()
-        self._hedge_key = key.hedge_key()
+        self._hedge = HMAC(key.hedge_key(), SHA256())  # copied for every seal: its key is hashed once
         self._fingerprint_key = key.fingerprint_key()
         self._store_id = key.store_id(slot)
         self._random = random
@@ -117,7 +118,9 @@ class Sealer:
 
     def _seal(self, secret: bytes, data: bytes, plaintext: Buffer, fingerprint: bytes, out: memoryview) -> int:
         length = len(plaintext) + OVERHEAD
-        salt = hmac.digest(self._hedge_key, self._random(_RANDOM_SIZE) + data + fingerprint, "sha256")
+        hedge = self._hedge.copy()
+        hedge.update(self._random(_RANDOM_SIZE) + data + fingerprint)
+        salt = hedge.finalize()
         cipher, nonce, commitment = _derive(secret, salt)
         _PREFIX.pack_into(out, 0, salt, commitment)
         _encrypt_into(cipher, nonce, plaintext, data, out[_PREFIX.size : length])

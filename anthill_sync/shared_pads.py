@@ -6,6 +6,8 @@ collects, and the next image takes it all.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from .committer import Committer
 from .composing import Batch, Composer, Item, SourceFailed
 from .image import Table
@@ -59,8 +61,9 @@ class SharedPads:
     def submit(self, items: list[Item]) -> None:
         """Put every item into the next image of its pad; all are queued before the first image begins."""
         with self._supply.lock:
+            for operation, count in Counter(item.operation for item in items).items():
+                operation.enter(count)
             for item in items:
-                item.operation.enter()
                 self._items.setdefault(item.placement.space, []).append(item)
         for space, operation in {item.placement.space: item.operation for item in items}.items():
             self._queue(space, operation)
@@ -147,9 +150,8 @@ class SharedPads:
             self._fail(batch, error)
         finally:
             self._end(batch)
-            for operation in batch.operations():
+            for operation, count in batch.pieces().items():
                 operation.work_ends()
-                count = sum(item.operation is operation for item in batch.items) + batch.rewriters.count(operation)
                 operation.leave(count)
 
     def _start(self, unit: SpaceUnit) -> Batch | None:
@@ -178,9 +180,10 @@ class SharedPads:
 
     def _end(self, batch: Batch) -> None:
         """Let go of the pad; what came for it meanwhile goes into its next image."""
+        sealed = set(batch.sealed)
         with self._supply.lock:
             for item in batch.items:
-                if item not in batch.sealed:
+                if item not in sealed:
                     self._supply.map.release(item.placement)
             waiting = [item.operation for item in self._items.get(batch.space, [])] + self._rewriters.get(batch.space, [])
             if waiting and not batch.space.blocked:
@@ -227,29 +230,31 @@ class SharedPads:
         self._commit(batch, data, digest)
 
     def _transferred(self, batch: Batch, length: int) -> None:
+        plain: Counter[Operation] = Counter()
+        for upload in (item.upload for item in batch.sealed):
+            if upload.tail_chunk is not None:
+                plain[upload.operation] += upload.chunk_length(upload.tail_chunk)
         for operation in batch.operations():
-            uploads = [item.upload for item in batch.sealed if item.operation is operation]
-            plain = sum(upload.chunk_length(upload.tail_chunk) for upload in uploads if upload.tail_chunk is not None)
-            operation.transferred(plain, length)
+            operation.transferred(plain[operation], length)
 
     # -- committing
 
     def _commit(self, batch: Batch, data: memoryview, digest: bytes) -> None:
-        published = [item.upload for item in batch.sealed if item.upload.remaining == 1]
+        published = dict.fromkeys(item.upload for item in batch.sealed if item.upload.remaining == 1)
         records = self._composer.records(batch, digest, published)
-        self._committer.commit(batch.pad, records, lambda: self._placed(batch, bytes(data)))
+        self._committer.commit(batch.pad, records, lambda: self._placed(batch, data))
         for operation in batch.operations():
             operation.pad_committed()
         for item in batch.sealed:
             self._committed(item.upload, item.upload in published)
 
-    def _placed(self, batch: Batch, data: bytes) -> None:
+    def _placed(self, batch: Batch, data: memoryview) -> None:
         slots = [item.placement.slot for item in batch.sealed if item.placement.slot is not None]
         manifests = [item.placement.manifest for item in batch.sealed if item.placement.manifest is not None]
         self._supply.map.commit(batch.space, slots, manifests)
         table = Table(self._committer.journal.index.run_id, batch.entries, batch.manifests)
         keep = self._supply.map.is_open(batch.space)
-        self._committer.pads.remember(batch.pad, StoredImage(data, batch.counter + 1, table) if keep else None)
+        self._committer.pads.remember(batch.pad, StoredImage(bytes(data), batch.counter + 1, table) if keep else None)
 
     def _committed(self, upload: Upload, published: bool) -> None:
         with upload.lock:

@@ -116,9 +116,7 @@ class ChunkUnit:
     def _release_held(self) -> None:
         """Sealed: a stream's chunk is not needed any more, and the tail may be once all are read."""
         upload = self._upload
-        with upload.space_free:
-            upload.held.pop(self._chunk, None)
-            upload.space_free.notify_all()
+        upload.let_go(self._chunk)
         if upload.read_over():
             self._flow.reads_done(upload)
 

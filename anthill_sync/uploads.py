@@ -58,7 +58,7 @@ class Upload:
         self.size, self.chunk_size, self.attributes = size, chunk_size, attributes or None
         self.old, self.pending = old, pending
         self.lock = threading.Lock()
-        self.space_free = threading.Condition(self.lock)  # a chunk of the stream was sealed
+        self.space_free = threading.Condition(self.lock) if size is None else None  # a chunk of the stream was sealed
         self.source: Source | None = None
         self.modified = 0
         self.origins = bytearray(self.chunks(size)) if size is not None else bytearray()  # one Origin per chunk
@@ -156,6 +156,13 @@ class Upload:
                     full += 1
         return full
 
+    def let_go(self, chunk: int) -> None:
+        """The chunk is sealed: a stream may be read on."""
+        if self.space_free is not None:
+            with self.space_free:
+                self.held.pop(chunk, None)
+                self.space_free.notify_all()
+
     def read_over(self, count: int = 1) -> bool:
         """``count`` chunks were read; True when that was the last one before the tail."""
         with self.lock:
@@ -210,6 +217,8 @@ class Upload:
     def carried(self) -> list[Range]:
         """Ranges of chunks that stay where the published value has them."""
         found: list[Range] = []
+        if Origin.CARRIED not in self.origins:
+            return found
         for origin, run in itertools.groupby(enumerate(self.origins), key=lambda pair: pair[1]):
             if origin == Origin.CARRIED:
                 chunks = [chunk for chunk, _ in run]
@@ -218,7 +227,7 @@ class Upload:
 
     def uses_pending(self) -> bool:
         """True when the pending entry holds blocks of the new value."""
-        return self.begun or bool(self.origins.count(Origin.KEPT))
+        return self.begun or Origin.KEPT in self.origins
 
     def manifest(self) -> Manifest:
         """The manifest of the new value."""

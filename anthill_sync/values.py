@@ -7,12 +7,16 @@ One block is 32 packed bytes in memory and in the snapshot (``BLOCK``), so a val
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 BLOCK = struct.Struct("<IIII16s")  # pad, offset, length (0: no block), index into data_ids, fingerprint
 DATA_ID_SIZE = 16
+_EXTENT = struct.Struct("<III")  # the first fields of a block
+_REFERENCE = struct.Struct("<I")
+_REFERENCE_OFFSET = 12
 NO_FINGERPRINT = bytes(16)  # after a recovery: unknown, never equal to a chunk's
 
 Extent = tuple[int, int, int]  # pad number, offset, length
@@ -60,12 +64,21 @@ class BlockList:
             return None
         return unpack_block(self._packed, chunk, self._ids)
 
-    def set(self, chunk: int, block: Block) -> None:
-        """Put ``block`` at ``chunk``, growing as needed."""
-        missing = (chunk + 1) * BLOCK.size - len(self._packed)
+    def set(self, chunk: int, block: Block) -> Extent | None:
+        """Put ``block`` at ``chunk``, growing as needed; the extent of the one that was there."""
+        pad, offset, length, data_id, fingerprint = block
+        start, before = chunk * BLOCK.size, None
+        missing = start + BLOCK.size - len(self._packed)
         if missing > 0:
             self._packed.extend(bytes(missing))
-        BLOCK.pack_into(self._packed, chunk * BLOCK.size, *block[:3], self._reference(block.data_id), block.fingerprint)
+        else:
+            before = _EXTENT.unpack_from(self._packed, start)
+        reference = self._references.get(data_id)
+        if reference is None:
+            reference = self._references[data_id] = len(self._ids)
+            self._ids.append(data_id)
+        BLOCK.pack_into(self._packed, start, pad, offset, length, reference, fingerprint)
+        return before if before and before[2] else None
 
     def clear(self, chunk: int) -> None:
         """Take the block of ``chunk`` out."""
@@ -73,7 +86,8 @@ class BlockList:
 
     def done(self) -> int:
         """How many blocks are present."""
-        return sum(1 for _, _, length, _, _ in self._each() if length)
+        lengths = array("I", self._packed)[2::8]
+        return len(lengths) - lengths.count(0)
 
     def blocks(self) -> Iterator[tuple[int, Block]]:
         """Every present (chunk, block)."""
@@ -90,11 +104,39 @@ class BlockList:
         a pending put would make the put of another thread fail."""
         return BLOCK.iter_unpack(bytes(self._packed))
 
-    def _reference(self, data_id: bytes) -> int:
-        if data_id not in self._references:
-            self._references[data_id] = len(self._ids)
-            self._ids.append(data_id)
-        return self._references[data_id]
+    def without(self, ranges: Iterable[Range], chunks: int) -> BlockList:
+        """A copy of the first ``chunks`` of them, those in ``ranges`` absent; only data ids that it uses."""
+        packed = self._packed[: chunks * BLOCK.size]
+        for first, count in ranges:
+            packed[first * BLOCK.size : (first + count) * BLOCK.size] = bytes(count * BLOCK.size)
+        if len(self._ids) == 1:
+            copy = BlockList(packed, self._ids)
+            return copy if copy.done() else BlockList(packed)
+        used = dict.fromkeys(reference for _, _, length, reference, _ in BLOCK.iter_unpack(packed) if length)
+        return BlockList(_renumbered(packed, list(used)), [self._ids[reference] for reference in used])
+
+
+def _renumbered(packed: bytearray, used: list[int]) -> bytearray:
+    """``packed`` with each present block's reference replaced by its place in ``used``."""
+    places = {reference: place for place, reference in enumerate(used)}
+    if any(reference != place for reference, place in places.items()):
+        for start, (_, _, length, reference, _) in enumerate(BLOCK.iter_unpack(bytes(packed))):
+            if length:
+                _REFERENCE.pack_into(packed, start * BLOCK.size + _REFERENCE_OFFSET, places[reference])
+    return packed
+
+
+def replaced(before: bytes | bytearray, after: bytes) -> list[Extent]:
+    """Extents of packed blocks that are not those of ``after``. A block is sealed for its chunk number, so one that stays
+    is found at its old place, and nowhere else."""
+    if before == after:
+        return []
+    found = []
+    for chunk, (pad, offset, length, _, _) in enumerate(BLOCK.iter_unpack(before)):
+        start = chunk * BLOCK.size
+        if length and before[start : start + _EXTENT.size] != after[start : start + _EXTENT.size]:
+            found.append((pad, offset, length))
+    return found
 
 
 def split_ids(packed: bytes) -> list[bytes]:

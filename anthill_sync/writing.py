@@ -123,6 +123,7 @@ class Writer:
     def _read_stream(self, upload: Upload, source: StreamSource) -> None:
         """Read on the calling thread, at most ``STREAM_QUEUE`` chunks ahead; allocation grows with what comes."""
         operation, size = upload.operation, 0
+        assert upload.space_free is not None
         for chunk, plain in enumerate(source.chunks(self._chunk_size, operation.is_over)):
             operation.wait_for(lambda: len(upload.held) < STREAM_QUEUE, upload.space_free)
             if operation.stop.is_set():

@@ -1,7 +1,7 @@
 """A store over a network that counts, holds and fails; and what must be true of every store at rest.
 
 Every image that is written is watched: its pad stands in a durable ``writing`` record, lies within the window, keeps
-every live block where it was, and no (data id, chunk) is ever sealed twice.
+every live block where it was and zeros between them, and no (data id, chunk) is ever sealed twice.
 """
 
 from __future__ import annotations
@@ -58,6 +58,15 @@ def wait_until(ready: Callable[[], bool], problem: Callable[[], str]) -> None:
             return
         pause.wait(0.005)
     raise AssertionError(problem())
+
+
+def gaps_of(image: Buffer, header: Header, table: Table) -> bytes:
+    """The bytes of an image's payload that are no block's."""
+    gaps, position = b"", HEADER_SIZE
+    for entry in sorted(table.entries, key=lambda entry: entry.offset):
+        gaps += bytes(image[position : entry.offset])
+        position = entry.offset + entry.length
+    return gaps + bytes(image[position : HEADER_SIZE + header.payload])
 
 
 class StoreRig:
@@ -166,6 +175,7 @@ class StoreRig:
             unwritten = next((n for n, counter in enumerate(index.counters) if not counter), index.pads)
             assert pad <= unwritten + FRESH_WINDOW, f"pad {pad} is written, and {unwritten} never was"
             live = {block.extent: block.data_id for value in index.values.values() for block in value.blocks()}
+        assert not any(gaps_of(seen.image.data, *parsed)), f"pad {pad} has bytes between its blocks"
         entries = {(pad, entry.offset, entry.length): entry.data_id for entry in parsed[1].entries}
         lost = {extent for extent, data_id in live.items() if extent[0] == pad and entries.get(extent) != data_id}
         assert not lost, f"the image of pad {pad} lacks live blocks {lost}"

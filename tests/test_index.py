@@ -9,6 +9,7 @@ import pytest
 
 from anthill_sync.index import Freed, ImpossibleRecord, MasterIndex, PadStatus, Record, encode
 from anthill_sync.values import Block, Span, split_ids
+from tests.journal_tools import state
 
 A, B, C = (bytes([number]) * 16 for number in (1, 2, 3))  # data ids
 PRINT = encode(b"f" * 16)
@@ -80,6 +81,15 @@ def test_committed_keeps_status_counter_digest_and_blankness() -> None:
     assert (index.status[2], index.counters[2], index.blank[2]) == (PadStatus.COMMITTED, 5, 1)
     assert (index.digest(2), index.digest(1)) == (b"d" * 16, bytes(16))
     assert index.to_rewrite == {3}
+
+
+def test_committed_of_a_full_chunk_leaves_out_what_says_nothing() -> None:
+    begun: Record = ["begin", "k", encode(A), 1, None, 7, None]
+    record = committed(0, blocks=[block(A, 0)])
+    assert record[5:] == [[], None, 0]
+    assert state(index_of(begun, record)) == state(index_of(begun, record[:5]))
+    index = index_of(committed(0, added=[["k", 1, 80, 0]]), committed(0, 2)[:5])
+    assert index.stale == {}, "no manifest of the image before is left"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from anthill_sync.index import MasterIndex, PadStatus, Record, decode, encode
 from anthill_sync.lines import load_snapshot, snapshot_lines
 from anthill_sync.memory_map import WHOLE_PAD
 from anthill_sync.takeover import map_of
-from anthill_sync.values import BLOCK, Block, BlockList, Pending, Span, Value, spans_of
+from anthill_sync.values import BLOCK, Block, BlockList, Pending, Span, Value, replaced, spans_of
 
 A, B, C = (bytes([number]) * 16 for number in (1, 2, 3))  # data ids
 PRINT = encode(b"f" * 16)
@@ -71,6 +71,34 @@ def test_blocks_can_be_added_while_another_thread_looks_at_those_that_are_there(
     blocks.set(2, Block(2, 32, 100, B, b"g" * 16))
     assert [chunk for chunk, _ in looking] == [1]
     assert blocks.done() == 3
+
+
+def blocks_of(*ids: bytes | None) -> BlockList:
+    """A block per data id in pads of their own; None: absent."""
+    blocks = BlockList()
+    for chunk, data_id in enumerate(ids):
+        if data_id is not None:
+            blocks.set(chunk, Block(chunk, 32, 100, data_id, b"f" * 16))
+    return blocks
+
+
+def test_a_part_of_a_block_list_knows_only_the_data_ids_it_uses() -> None:
+    blocks = blocks_of(A, B, None, C, A)
+    part = blocks.without([(0, 1)], 4)
+    assert [(chunk, block.data_id) for chunk, block in part.blocks()] == [(1, B), (3, C)]
+    assert part.packed() == (bytes(32) + blocks_of(None, B, None, C).packed()[0][32:], B + C)
+    assert blocks.packed()[1] == A + B + C, "the list itself is as it was"
+    assert blocks_of(A, A).without([], 1).packed() == blocks_of(A).packed()
+    assert blocks_of(A, A).without([(0, 2)], 2).packed()[1] == b""
+    assert blocks.without([], 5).packed() == blocks.packed()
+
+
+def test_replaced_blocks_are_those_that_lie_elsewhere_now() -> None:
+    before, after = blocks_of(A, None, B, C), blocks_of(B, C, B)
+    after.set(0, Block(7, 32, 100, C, b"f" * 16))
+    assert replaced(before.packed()[0], after.packed()[0]) == [(0, 32, 100), (3, 32, 100)]
+    assert replaced(before.packed()[0], before.packed()[0]) == []
+    assert replaced(before.packed()[0], b"") == [(0, 32, 100), (2, 32, 100), (3, 32, 100)]
 
 
 def test_spans_join_neighbours_of_one_attempt() -> None:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import threading
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -84,6 +85,60 @@ def test_everything_that_waits_goes_into_one_line_with_one_sync(
     batches = scan((home / JOURNAL_NAME).read_bytes(), "journal").batches
     assert [len(records) for _, records in batches] == [1, 12]
     assert writer.index.to_rewrite == {*range(12), 1000}
+
+
+def test_threads_that_are_about_to_append_get_the_interpreter_before_a_line_is_written(
+    home: Path, opened: Callable[[], Journal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = opened()
+    writer.take(0)
+    writer._commits._crowded = 1  # as after a line that several threads had a part in
+    others: list[threading.Thread] = []
+
+    def give_up(seconds: float) -> None:
+        """In which another thread comes to append."""
+        assert seconds == 0
+        if not others:
+            others.append(threading.Thread(target=lambda: writer.append([["remove", [], [2]]])))
+            others[0].start()
+            while len(writer._commits._waiting) < 2:
+                threading.Event().wait(0.001)
+
+    monkeypatch.setattr(time, "sleep", give_up)
+    writer.append([["remove", [], [1]]])
+    others[0].join(PATIENCE)
+    assert scan((home / JOURNAL_NAME).read_bytes(), "journal").batches == [(1, [["remove", [], [1]], ["remove", [], [2]]])]
+    assert seen(home) == state(writer.index)
+
+
+def test_a_thread_alone_does_not_wait_for_others(opened: Callable[[], Journal], monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = opened()
+    writer.take(0)
+    writer._commits._crowded = 1
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    for run in range(1, 5):
+        writer.append([run_of(run)])
+    assert pauses == [0], "once, while it still counted that others were here"
+
+
+def test_an_interrupt_before_a_line_is_gathered_withdraws_its_record_alone(
+    home: Path, opened: Callable[[], Journal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = opened()
+    writer.take(0)
+
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    writer._commits._crowded = 1
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "sleep", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            writer.append([["remove", [], [1]]])
+    writer.append([["remove", [], [2]]])
+    assert (writer.failure, writer.index.to_rewrite) == (None, {2})
+    assert seen(home) == state(writer.index)
 
 
 def test_many_threads_append_and_every_record_is_there_once(home: Path, opened: Callable[[], Journal]) -> None:
@@ -208,13 +263,14 @@ def test_a_reader_sees_whole_batches_only_while_a_line_is_being_written(
 def test_readers_and_a_checkpointing_writer_agree_at_every_look(
     home: Path, opened: Callable[[], Journal], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, "CHECKPOINT_BYTES", 1500)
+    monkeypatch.setattr(journal, "CHECKPOINT_BYTES", 1500 // journal.BUSY_FACTOR)
     writer = opened()
     writer.take(0)
-    over = threading.Event()
+    begun, over = threading.Event(), threading.Event()
 
     def write() -> int:
         try:
+            assert begun.wait(PATIENCE)
             for run in range(1, 400):
                 writer.append([run_of(run), ["remove", [], [run]]])
         finally:
@@ -229,6 +285,7 @@ def test_readers_and_a_checkpointing_writer_agree_at_every_look(
             assert run == reader.index.sequence == len(reader.index.to_rewrite), "half a batch"
             assert run >= last, "back in time"
             last, looks = run, looks + 1
+            begun.set()
         reader.refresh()
         assert reader.index.run == 399
         return looks

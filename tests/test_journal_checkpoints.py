@@ -11,9 +11,7 @@ from typing import Any
 import pytest
 
 from anthill_sync import durable, journal
-from anthill_sync.errors import (
-    LocalIOError,
-)
+from anthill_sync.errors import LocalIOError, NoRoom
 from anthill_sync.journal import JOURNAL_NAME, LOCK_NAME, SNAPSHOT_NAME, Journal
 from tests.journal_tools import run_of, seen, state
 from tests.support import fail_durable, record_durable
@@ -105,7 +103,7 @@ def killed_at(patch: pytest.MonkeyPatch, step: int) -> None:
 def test_a_journal_that_has_outgrown_its_snapshot_is_checkpointed(
     home: Path, opened: Callable[[], Journal], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, "CHECKPOINT_BYTES", 2000)
+    monkeypatch.setattr(journal, "CHECKPOINT_BYTES", 2000 // journal.BUSY_FACTOR)
     writer = opened()
     writer.take(0)
     sizes = []
@@ -115,6 +113,47 @@ def test_a_journal_that_has_outgrown_its_snapshot_is_checkpointed(
     assert max(sizes) <= 2000
     assert sum(later < earlier for earlier, later in pairwise(sizes)) >= 3
     assert seen(home) == state(writer.index)
+
+
+def test_a_run_ends_with_a_journal_no_longer_than_the_snapshot(
+    home: Path, opened: Callable[[], Journal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it goes on the journal may grow further; whoever opens the store next does not have to read all that."""
+    monkeypatch.setattr(journal, "CHECKPOINT_BYTES", 1000)
+    writer = opened()
+    writer.take(0)
+    for run in range(1, 20):
+        writer.append([run_of(run)])
+    before, grown = (home / SNAPSHOT_NAME).stat(), (home / JOURNAL_NAME).stat().st_size
+    assert 1000 < grown < 1000 * journal.BUSY_FACTOR
+    writer.release([3])
+    assert (home / JOURNAL_NAME).stat().st_size < 100
+    assert (home / SNAPSHOT_NAME).stat().st_ino != before.st_ino
+    assert seen(home) == state(writer.index)
+    assert (writer.index.run, writer.index.writing) == (19, {3})
+    other = opened()
+    other.take(0)
+    other.append([run_of(20)])
+    size = (home / JOURNAL_NAME).stat().st_size
+    other.release([3])
+    assert (home / JOURNAL_NAME).stat().st_size > size, "a short one is only ended"
+
+
+def test_a_run_that_cannot_end_with_a_checkpoint_gives_the_lock_back_and_closes(
+    home: Path, opened: Callable[[], Journal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "CHECKPOINT_BYTES", 100)
+    writer = opened()
+    writer.take(0)
+    writer.append([run_of(1)])
+    with monkeypatch.context() as patch:
+        fail_durable(patch, "open_new", errno.ENOSPC)
+        writer.release([])
+    assert isinstance(writer.failure, NoRoom)
+    other = opened()
+    assert other.take(0)
+    assert state(other.index) == seen(home)
+    assert other.index.run == 1
 
 
 def test_a_reader_notices_a_new_journal_even_when_it_is_as_long_as_the_old_one(home: Path, opened: Callable[[], Journal]) -> None:

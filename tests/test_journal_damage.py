@@ -167,10 +167,10 @@ def test_an_older_snapshot_or_journal_does_not_fit_the_other(files: tuple[bytes,
 
 def resealed(line: bytes, previous: str) -> bytes:
     """The line as if it followed another one."""
-    from anthill_sync.lines import batch_line
+    from anthill_sync.lines import batch_line, encode_records
 
     fields = json.loads(line)
-    return batch_line(fields["s"], previous, 0, fields["r"])[0]
+    return batch_line(fields["s"], previous, 0, [encode_records(fields["r"])])[0]
 
 
 @pytest.mark.parametrize("name", [SNAPSHOT_NAME, JOURNAL_NAME])

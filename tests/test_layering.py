@@ -229,6 +229,19 @@ print([name for name in ("requests", "urllib3", "tqdm", "typer", "obstore") if n
     assert run(code) == "[] 1\n"
 
 
+def test_opening_a_store_and_listing_its_keys_loads_nothing_that_repeats_calls(tmp_path: Path) -> None:
+    home = str(tmp_path / "home")
+    run(f"from anthill_sync import Store; Store.create({home!r}, pad_size=16384).close()")
+    code = f"""
+import sys
+from anthill_sync import Store
+with Store.open({home!r}) as store:
+    assert list(store) == []
+print([name for name in ("backoff", "asyncio", "requests", "obstore") if name in sys.modules])
+"""
+    assert run(code) == "[]\n"
+
+
 def test_every_public_name_can_be_imported() -> None:
     code = "import anthill_sync; print(all(getattr(anthill_sync, name) for name in anthill_sync.__all__))"
     assert run(code) == "True\n"

@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 
 from anthill_sync.errors import IndexDamaged, UnknownFormat
 from anthill_sync.index import _APPLY, ImpossibleRecord, MasterIndex, encode
-from anthill_sync.lines import PADS_PER_LINE, batch_line, first_line, hinted_values, load_snapshot, scan, snapshot_lines
+from anthill_sync.lines import (
+    PADS_PER_LINE,
+    batch_line,
+    encode_records,
+    first_line,
+    hinted_values,
+    load_snapshot,
+    scan,
+    snapshot_lines,
+)
 from anthill_sync.values import BLOCK, BlockList, Pending, Value, split_ids
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).resolve().parent / "vectors.json").read_text("utf-8"))
@@ -159,7 +168,7 @@ def journal(*batches: list[Any]) -> bytes:
     """A journal of these batches, each synced before the next is written."""
     data, previous = first_line(0)
     for sequence, records in enumerate(batches, 1):
-        line, previous = batch_line(sequence, previous, len(data) if sequence > 1 else 0, records)
+        line, previous = batch_line(sequence, previous, len(data) if sequence > 1 else 0, [encode_records(records)])
         data += line
     return data
 
@@ -183,7 +192,7 @@ def test_reading_on_from_any_line_gives_the_same_batches() -> None:
 
 
 def test_a_line_that_does_not_follow_the_one_before_ends_the_journal() -> None:
-    line, _ = batch_line(1, "0" * 16, 0, [["a"]])
+    line, _ = batch_line(1, "0" * 16, 0, [b'["a"]'])
     tail = scan(first_line(0)[0] + line, "index.journal")
     assert (tail.batches, tail.torn) == ([], len(line))
 
@@ -215,7 +224,7 @@ def test_a_journal_of_another_format_is_an_error_of_its_own() -> None:
 def test_journal_lines_are_those_of_the_vectors() -> None:
     vector, records = VECTORS["journal"], recorded("journal")
     first, own = first_line(vector["base"])
-    line, _ = batch_line(vector["sequence"], own, vector["synced"], records)
+    line, _ = batch_line(vector["sequence"], own, vector["synced"], [encode_records(records)])
     assert [first.decode(), line.decode()] == [each + "\n" for each in vector["lines"].values()]
     tail = scan(first + line, "index.journal")
     assert (tail.base, tail.batches) == (vector["base"], [(vector["sequence"], records)])

@@ -12,7 +12,7 @@ import pytest
 from anthill_sync import journal
 from anthill_sync.errors import AnthillError, IndexDamaged, RewriteFailed, UnknownFormat
 from anthill_sync.index import MasterIndex, encode
-from anthill_sync.lines import batch_line, first_line, snapshot_lines
+from anthill_sync.lines import batch_line, encode_records, first_line, snapshot_lines
 from anthill_sync.recovery_witness import Witness, read_witness
 from anthill_sync.values import NO_FINGERPRINT
 from tests.faults.scenarios import crash_at
@@ -320,7 +320,7 @@ def witness_of(home: Path, *batches: list[Any], lost: set[int]) -> Witness:
     line, previous = first_line(0)
     lines = [line]
     for sequence, records in enumerate(batches, 1):
-        line, previous = batch_line(sequence, previous, 1 << 20, records)
+        line, previous = batch_line(sequence, previous, 1 << 20, [encode_records(records)])
         lines.append(line.replace(b'"r"', b'"x"') if sequence in lost else line)
     (home / "index.json").write_bytes(b"".join(snapshot_lines(MasterIndex())))
     (home / "index.journal").write_bytes(b"".join(lines))

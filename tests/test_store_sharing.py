@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from anthill_sync.errors import AnotherWriter, AnthillError, BlockDamaged, PutFailed, RolledBack, SourceChanged
-from tests.store_tools import CHUNK, StoreRig, chunks_of, permanent, wait_until
+from tests.store_tools import CHUNK, StoreRig, chunks_of, gaps_of, permanent, wait_until
 from tests.support import PATIENCE
 
 pytest_plugins = ["tests.store_fixtures"]
@@ -231,6 +231,20 @@ def test_gaps_of_a_shared_pad_are_used_again(rig: StoreRig) -> None:
         rig.store[f"k{number % 4}"] = bytes([number]) * (1000 + number)
     assert rig.store.usage().pads.total == 1
     rig.assert_sound(k3=bytes([99]) * 1099)
+
+
+def test_gaps_of_a_shared_pad_hold_nothing_of_other_images(rigs: Callable[..., StoreRig]) -> None:
+    """Images are made in a buffer that the thread used before; here there is one thread."""
+    rig = rigs(upload_threads=1)
+    rig.store.put_many({f"k{number}": bytes([number]) * 1500 for number in range(5)})
+    rig.store["large"] = chunks_of(7)
+    rig.store.delete("k1", "k3")
+    pad = rig.index.values["k4"].manifest_pad
+    parsed = rig.parse(pad, rig.image(pad))
+    assert parsed is not None
+    gaps = gaps_of(rig.image(pad), *parsed)
+    assert len(gaps) >= 3000
+    assert not any(gaps)
 
 
 def test_a_pad_over_the_rewrite_limit_is_closed_and_its_gaps_are_told(rigs: Callable[..., StoreRig]) -> None:

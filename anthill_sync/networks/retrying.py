@@ -11,14 +11,13 @@ calling the network.
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Generic, TypeVar
-
-import backoff
+from functools import cache, partial
+from typing import Any, Generic, TypeVar
 
 from ..errors import Interrupted, NetworkError, TransientNetworkError
 from ..settings import Settings
@@ -74,10 +73,22 @@ def _wait_for(stop: threading.Event, seconds: float) -> object:
     return stop.wait(seconds)
 
 
+@cache
+def _backoff() -> Any:
+    """The library. It loads asyncio, and whoever only lists keys needs neither."""
+    import backoff
+
+    return backoff
+
+
+def _full_jitter(upper: float) -> float:
+    return random.uniform(0, upper)
+
+
 def repeated(settings: Settings, name: str, address: str, action: Callable[[], T]) -> T:
     """``action``, repeated like the calls of a network, and told of as ``name`` of ``address``: for what has to be asked
     before there is a network."""
-    policy = _Policy(settings, RetryBudget(), PacingGate(1), _wait_for, time.monotonic, backoff.full_jitter)
+    policy = _Policy(settings, RetryBudget(), PacingGate(1), _wait_for, time.monotonic, _full_jitter)
     return _Operation(policy, name, address, action).run(settings.attempts)
 
 
@@ -95,7 +106,7 @@ class RetryingNetwork:
         *,
         sleep: Sleep = _wait_for,
         clock: Callable[[], float] = time.monotonic,
-        jitter: Callable[[float], float] = backoff.full_jitter,
+        jitter: Callable[[float], float] = _full_jitter,
     ) -> None:
         self._inner = inner
         shortest, longest = settings.backoff_base / 25, settings.backoff_base * 20  # by default 10 ms and 5 s
@@ -128,6 +139,7 @@ class RetryingNetwork:
         self._inner.close()
 
     def _run(self, name: str, pad: Pad, action: Callable[[], T], once: bool = False) -> T:
+        _backoff()  # now: when a repeat is due there may be no descriptor left to load it with
         return _Operation(self._policy, name, pad.address, action).run(1 if once else self._policy.settings.attempts)
 
 
@@ -153,8 +165,25 @@ class _Operation(Generic[T]):
 
     def run(self, attempts: int) -> T:
         self._policy.budget.operation_begins()
-        settings = self._policy.settings
-        repeated = backoff.on_exception(
+        try:
+            try:
+                return self._attempt()  # nearly every call ends here
+            except TransientNetworkError as error:
+                return self._repeat(attempts, error)
+        except NetworkError as error:
+            error.context = {"attempts": self._attempts, **error.context}
+            raise
+
+    def _repeat(self, attempts: int, first: TransientNetworkError) -> T:
+        """After the ``first`` failure, which counts as one of the attempts."""
+        backoff, settings, failed = _backoff(), self._policy.settings, [first]
+
+        def attempt() -> T:
+            if failed:
+                raise failed.pop()
+            return self._attempt()
+
+        repeated: Callable[[Callable[[], T]], Callable[[], T]] = backoff.on_exception(
             backoff.expo,
             TransientNetworkError,
             max_tries=attempts,
@@ -164,11 +193,7 @@ class _Operation(Generic[T]):
             factor=settings.backoff_base,
             max_value=settings.backoff_cap if settings.backoff_base else 0.0,  # 0 doubled never reaches the cap
         )
-        try:
-            return repeated(self._attempt)()
-        except NetworkError as error:
-            error.context = {"attempts": self._attempts, **error.context}
-            raise
+        return repeated(attempt)()
 
     def _is_final(self, error: Exception) -> bool:
         """A verdict, or the end of repeats made inside this operation, which are not multiplied."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import gettempdir
 
 from .figures import Figure, table
+from .history import compare, save
 from .measures import MEASURES, Plan
 from .page import page
 
@@ -18,6 +19,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--check", action="store_true", help="exit code 1 when a goal is missed")
     parser.add_argument("--only", metavar="GROUP", action="append", choices=sorted(MEASURES), help=", ".join(MEASURES))
     parser.add_argument("--folder", metavar="DIR", type=Path, default=Path(gettempdir()), help="on the disk to measure")
+    parser.add_argument("--save", metavar="FILE", type=Path, help="keep this run, to compare a later one with")
+    parser.add_argument("--compare", metavar="FILE", type=Path, help="exit code 1 when a ratio is worse than in this run")
     parser.add_argument("--out", metavar="FILE", type=Path, help="write the figures as a page, docs/performance.rst")
     return parser.parse_args()
 
@@ -33,8 +36,12 @@ def main() -> int:
     print(table(figures), end="")
     if options.out:
         options.out.write_text(page(figures, options.folder, quick=options.quick), encoding="utf-8")
+    if options.save:
+        save(figures, options.save)
+    worse = compare(figures, options.compare) if options.compare else []
+    print("".join(f"{line}\n" for line in worse), end="")
     missed = [figure.name for figure in figures if figure.missed]
-    return 1 if options.check and missed else 0
+    return 1 if worse or (options.check and missed) else 0
 
 
 if __name__ == "__main__":

@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from statistics import median
 
 Samples = tuple[float, ...]
-DIGITS = {"s": 3, "MiB": 0, "bytes": 0, "modules": 0, "requests": 2}
+DIGITS = {"s": 3, "ms": 2, "/s": 1, "MiB": 0, "bytes": 0, "modules": 0, "pads": 0, "requests": 2}
 
 
 @dataclass(frozen=True)
 class Figure:
     """One row of the table. ``goal``: the most that the median may be, or, with a ``base``, the most that it may be
-    as a multiple of the base's median; None: a row that others are compared with."""
+    as a multiple of the base's median; ``at_least``: the same, the least. Neither: a row that others are compared with."""
 
     name: str
     unit: str
     samples: Samples
     goal: float | None = None
     base: Samples | None = None
+    at_least: float | None = None
 
     @property
     def ratio(self) -> float | None:
@@ -30,17 +31,23 @@ class Figure:
     def missed(self) -> bool:
         """True when there is a goal and it is not met."""
         value = median(self.samples) if self.ratio is None else self.ratio
-        return self.goal is not None and value > self.goal
+        too_much = self.goal is not None and value > self.goal
+        return too_much or (self.at_least is not None and value < self.at_least)
+
+    def _goal(self) -> str:
+        unit = "x" if self.base else self.unit
+        if self.at_least is not None:
+            return f"at least {self.at_least:g} {unit}"
+        return "" if self.goal is None else f"{self.goal:.3g} {unit}"
 
     def cells(self) -> tuple[str, str, str, str, str]:
         """Name, median, spread, ratio and goal as they are printed."""
         digits = DIGITS[self.unit]
         low, high = min(self.samples), max(self.samples)
         ratio = "" if self.ratio is None else f"{self.ratio:.2f} x"
-        goal = "" if self.goal is None else f"{self.goal:g} {'x' if self.base else self.unit}"
         verdict = " MISSED" if self.missed else ""
         spread = f"{low:.{digits}f} to {high:.{digits}f}"
-        return self.name, f"{median(self.samples):,.{digits}f} {self.unit}", spread, ratio, goal + verdict
+        return self.name, f"{median(self.samples):,.{digits}f} {self.unit}", spread, ratio, self._goal() + verdict
 
 
 HEADINGS = ("what", "median", "spread", "ratio", "goal, at most")

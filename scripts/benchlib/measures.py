@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from . import against, small
 from .figures import Figure, Samples, alternately
 from .objects import measure as measure_objects
 from .processes import ANTHILL, run, work
@@ -28,14 +29,15 @@ class Plan:
     large_mib: int  # (b) size of the large value
     pads: int  # (c) pads of the store whose index is measured
     keys: int  # (e) keys to list
+    update_mib: int  # size of the file of which one byte changes
 
     @classmethod
     def full(cls, folder: Path) -> Plan:
-        return cls(folder, rounds=5, file_mib=512, large_mib=4096, pads=100_000, keys=10_000)
+        return cls(folder, rounds=5, file_mib=512, large_mib=4096, pads=100_000, keys=10_000, update_mib=1024)
 
     @classmethod
     def quick(cls, folder: Path) -> Plan:
-        return cls(folder, rounds=3, file_mib=256, large_mib=1024, pads=10_000, keys=10_000)
+        return cls(folder, rounds=3, file_mib=256, large_mib=1024, pads=10_000, keys=10_000, update_mib=256)
 
     @contextmanager
     def scratch(self, where: Path | None = None) -> Iterator[Path]:
@@ -169,6 +171,45 @@ def objects(plan: Plan) -> list[Figure]:
         return measure_objects(folder, plan.rounds, plan.file_mib)
 
 
+def rivals(plan: Plan) -> list[Figure]:
+    """One large file by this program and by what a user would pick instead."""
+    with plan.scratch() as folder:
+        return against.of_file(folder, plan.rounds, plan.file_mib)
+
+
+def tree(plan: Plan) -> list[Figure]:
+    """Many small files by the same programs."""
+    with plan.scratch() as folder:
+        return against.of_tree(folder, plan.rounds)
+
+
+def values(plan: Plan) -> list[Figure]:
+    """Small values in the embedded directory."""
+    return small.values(plan.scratch, plan.rounds)
+
+
+def callers(plan: Plan) -> list[Figure]:
+    """Small values by many threads, over a slow network."""
+    return small.callers(plan.scratch, plan.rounds)
+
+
+def far(plan: Plan) -> list[Figure]:
+    """Many new pads over a slow network."""
+    return small.far(plan.scratch, plan.rounds)
+
+
+def update(plan: Plan) -> list[Figure]:
+    """A large file with one byte changed."""
+    with plan.scratch() as folder:
+        return small.update(folder, plan.rounds, plan.update_mib)
+
+
+def processor(plan: Plan) -> list[Figure]:
+    """Processor time of a put to a pad server."""
+    with plan.scratch() as folder:
+        return small.processor(folder, plan.rounds, plan.file_mib)
+
+
 MEASURES: dict[str, Callable[[Plan], list[Figure]]] = {
     "throughput": throughput,
     "memory": memory,
@@ -177,4 +218,11 @@ MEASURES: dict[str, Callable[[Plan], list[Figure]]] = {
     "starting": starting,
     "server": server,
     "objects": objects,
+    "rivals": rivals,
+    "tree": tree,
+    "values": values,
+    "callers": callers,
+    "far": far,
+    "update": update,
+    "processor": processor,
 }

@@ -9,6 +9,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+from . import rivals
 from .figures import HEADINGS, Figure
 
 LIBRARIES = ("anthill_sync", "cryptography", "blake3", "typer", "tqdm", "obstore")
@@ -23,6 +24,7 @@ def machine(folder: Path) -> list[tuple[str, str]]:
         ("system", f"{platform.system()} {platform.release()} {platform.machine()}"),
         ("file system", _file_system(folder)),
         ("Python", f"{platform.python_implementation()} {platform.python_version()}"),
+        ("rivals", rivals.versions() or "none installed"),
         ("libraries", ", ".join(f"{name} {version(name)}" for name in LIBRARIES)),
         ("date", time.strftime("%Y-%m-%d", time.gmtime())),
     ]
@@ -82,6 +84,8 @@ To make them again
    scripts/bench --quick         # smaller and shorter
    scripts/bench --check         # exit code 1 when a goal is missed
    scripts/bench --only latency  # one group of them
+   scripts/bench --save FILE     # keep the ratios of this run
+   scripts/bench --compare FILE  # exit code 1 when one of them has become worse
    scripts/bench --out docs/performance.rst
 """
 

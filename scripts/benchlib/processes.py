@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -23,12 +24,19 @@ class Ended:
     peak_mib: float  # most memory it held at once
 
 
-def run(*command: str | Path, stdin: IO[bytes] | None = None, stdout: IO[bytes] | None = None) -> Ended:
-    """Run a command to its end; ``SystemExit`` when it fails. A child's peak begins with what this process holds, so
-    this process must stay small."""
+def run(
+    *command: str | Path,
+    stdin: IO[bytes] | None = None,
+    stdout: IO[bytes] | None = None,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> Ended:
+    """Run a command to its end, in ``folder``; ``SystemExit`` when it fails. A child's peak begins with what this process
+    holds, so this process must stay small."""
     arguments = [str(part) for part in command]
+    quiet = subprocess.DEVNULL
     began = time.perf_counter()
-    process = subprocess.Popen(arguments, stdin=stdin or subprocess.DEVNULL, stdout=stdout or subprocess.DEVNULL)
+    process = subprocess.Popen(arguments, stdin=stdin or quiet, stdout=stdout or quiet, env=environment, cwd=folder)
     _, status, used = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - began
     process.returncode = os.waitstatus_to_exitcode(status)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .object_work import WORK as OBJECT_WORK
+from .small_work import SMALL_WORK
 from .timing import Answer, timed
 
 SMALL_PAD = 16 * 1024  # bytes; a chunk is 1 KiB less
@@ -167,6 +169,27 @@ class _Image:
         self.data = Header(counter, 0, 0).pack() + os.urandom(16) * ((self._size - 32) // 16)
         self.headers = wire.signature_headers(self, "PUT", self.server, counter, image_digest(self.data))
 
+    def fill(self, buffer: bytearray, plain: memoryview) -> None:
+        """Header and sealed ``plain`` into ``buffer``, signed."""
+        from blake3 import blake3
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        from anthill_sync.image import Header
+        from anthill_sync.networks import wire
+        from anthill_sync.sealing import image_digest
+
+        view, end = memoryview(buffer), 48 + len(plain)
+        blake3(plain, key=bytes(32)).digest(16)
+        view[:32] = Header(1, 0, 0).pack()
+        AESGCM(os.urandom(32)).encrypt_into(bytes(12), plain, None, view[32:end])
+        self.data = view[:end]
+        self.headers = wire.signature_headers(self, "PUT", self.server, 1, image_digest(self.data))
+
+    def put(self, session: Any) -> None:
+        """Send it."""
+        answer = session.put(f"{self.url}/v1/scratchpads/{self.address}", self.data, headers=self.headers, timeout=60)
+        assert answer.status_code == 204, answer.text
+
 
 @cache
 def _server_id(url: str) -> str:
@@ -175,24 +198,42 @@ def _server_id(url: str) -> str:
     return str(requests.get(f"{url}/v1/status", timeout=60).json()["server"])
 
 
-def _send(images: list[_Image]) -> None:
-    """All images, by 20 threads over as many connections."""
+def _session() -> Any:
+    """Plain requests with a connection for each of 20 threads."""
     import requests
     from requests.adapters import HTTPAdapter
 
     session = requests.Session()
     session.trust_env = False
     session.mount("http://", HTTPAdapter(pool_maxsize=20))
+    return session
 
-    def send(image: _Image) -> None:
-        answer = session.put(f"{image.url}/v1/scratchpads/{image.address}", image.data, headers=image.headers, timeout=60)
-        assert answer.status_code == 204, answer.text
 
-    with session, ThreadPoolExecutor(20) as pool:
-        list(pool.map(send, images))
+def _send(images: list[_Image]) -> None:
+    """All images, by 20 threads over as many connections."""
+    with _session() as session, ThreadPoolExecutor(20) as pool:
+        list(pool.map(lambda image: image.put(session), images))
+
+
+def bare_pipeline(url: str, source: Path) -> None:
+    """The least that a put of a file can be: 20 threads read a chunk, fingerprint, encrypt, digest and send it."""
+    from anthill_sync.settings import CHUNK_MARGIN, DEFAULT_PAD_SIZE
+
+    chunk, own = DEFAULT_PAD_SIZE - CHUNK_MARGIN, threading.local()
+    with source.open("rb") as file, _session() as session, ThreadPoolExecutor(20) as pool:
+
+        def one(offset: int) -> None:
+            if not hasattr(own, "plain"):
+                own.plain, own.image = bytearray(chunk), bytearray(DEFAULT_PAD_SIZE)
+            image = _Image(url, os.urandom(32), 0)
+            image.fill(own.image, memoryview(own.plain)[: os.preadv(file.fileno(), [own.plain], offset)])
+            image.put(session)
+
+        list(pool.map(one, range(0, source.stat().st_size, chunk)))
 
 
 WORK: dict[str, Callable[..., Answer]] = {
+    **SMALL_WORK,
     "put": put,
     "get": get,
     "journal": journal,
