@@ -34,9 +34,9 @@ def test_an_interrupt_just_before_the_others_are_woken_leaves_nobody_waiting(mon
 
     monkeypatch.setattr(commits._condition, "notify_all", interrupted)
     with ThreadPoolExecutor(2) as pool:
-        leader = pool.submit(commits.append, [])
+        leader = pool.submit(commits.append, [], b"")
         assert entered.wait(PATIENCE)
-        follower = pool.submit(commits.append, [])
+        follower = pool.submit(commits.append, [], b"")
         wait_until(lambda: len(commits._waiting) == 1, lambda: "the second does not wait")
         go.set()
         with pytest.raises(KeyboardInterrupt):
