@@ -17,9 +17,9 @@ from fsspec.callbacks import DEFAULT_CALLBACK
 from fsspec.implementations.local import LocalFileSystem
 
 from .errors import InvalidArgument
+from .filesystem_handles import FileReader, FileWriter
 from .filesystem_listing import file_info
 from .filesystem_looking import LookingFileSystem
-from .filesystem_writing import FileWriter
 
 
 class AnthillFileSystem(LookingFileSystem):
@@ -104,7 +104,7 @@ class AnthillFileSystem(LookingFileSystem):
         """As ``store.open``, in bytes. ``fs.open(..., compression=...)`` would not close this, and so never publish."""
         with self._translated(path):
             if mode == "rb":
-                return self.store.open(self._key(path), mode)
+                return FileReader(self.store.open(self._key(path), "rb", 0))
             writer = self.store.open(self._strip_protocol(path), mode)
         return FileWriter(writer, partial(self._translated, path), deferred=not autocommit)
 

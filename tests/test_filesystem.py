@@ -49,6 +49,8 @@ def test_any_range_of_a_value_can_be_read(files: AnthillFileSystem, seed: int) -
             assert files.cat_file("a", start, end) == data[start:end], (start, end)
     assert files.cat_ranges(["a", "a"], [0, CHUNK], [5, CHUNK + 5]) == [data[:5], data[CHUNK : CHUNK + 5]]
     assert (files.head("a", 7), files.tail("a", 7)) == (data[:7], data[-7:])
+    with files.open("a") as file:
+        assert (file.size, file.tell(), file.seek(-5, 2), file.read()) == (len(data), 0, len(data) - 5, data[-5:])
 
 
 def test_a_range_reads_only_the_chunks_it_lies_in(files: AnthillFileSystem, rig: StoreRig) -> None:

@@ -1,4 +1,4 @@
-"""What fsspec's ``open(path, "wb")`` returns."""
+"""What fsspec's ``open`` returns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
-from .handles import ValueWriter
+from .handles import ValueReader, ValueWriter
+from .opening import READ_BUFFER
+
+
+class FileReader(io.BufferedReader):
+    """A ``ValueReader`` that knows its ``size`` in bytes, as fsspec's own files do."""
+
+    def __init__(self, value: ValueReader) -> None:
+        super().__init__(value, READ_BUFFER)
+        self.size = self.seek(0, io.SEEK_END)
+        self.seek(0)
 
 
 class FileWriter(io.BufferedIOBase):
