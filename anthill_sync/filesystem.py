@@ -78,7 +78,7 @@ class AnthillFileSystem(LookingFileSystem):
                 with self.open(name, "xb" if mode == "create" else "wb") as file:
                     file.write(data)
             return
-        with self._translated(", ".join(values)):
+        with self._translated(", ".join(map(str, values))):
             items = {self._strip_protocol(name): memoryview(data) for name, data in values.items()}
             self.store.put_many(items, if_absent=mode == "create")
 

@@ -398,3 +398,9 @@ def test_a_store_that_cannot_tell_does_not_say_no(files: AnthillFileSystem, rig:
     for act in (files.exists, files.isfile, files.isdir, files.info):
         with pytest.raises(StoreClosed):
             act("a")
+
+
+def test_asking_about_a_value_does_not_list_its_blocks(files: AnthillFileSystem, rig: StoreRig) -> None:
+    files.pipe_file("a", chunks_of(*range(9)))
+    short, full = rig.store.stat("a", blocks=False), rig.store.stat("a")
+    assert (short, short.blocks, len(full.blocks or ())) == (full, None, 9)
