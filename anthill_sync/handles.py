@@ -133,11 +133,15 @@ class ValueWriter(io.BufferedIOBase):
 
     def close(self) -> None:
         """Publish, unless an exception is on its way; the handle is closed in any case. Safe to repeat."""
-        handled = sys.exc_info()[1]
-        if self._lost or (handled is not None and handled is not self._handled):
+        if self.is_failing():
             self.discard()
         else:
             self.publish()
+
+    def is_failing(self) -> bool:
+        """True when ``close`` would discard now."""
+        handled = sys.exc_info()[1]
+        return self._lost or (handled is not None and handled is not self._handled)
 
     def publish(self) -> None:
         """Make what was written the value, durably. Raises as ``Store.put`` does; the handle is closed then, too."""

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 _MAY_HOLD_SECRETS = ("objects.", "proxy")  # settings whose names begin so: credentials, a URL with a password
 
 
+def without_secrets(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that may be kept, pickled and shown."""
+    return {name: settings[name] for name in settings if not name.startswith(_MAY_HOLD_SECRETS)}
+
+
 @dataclass(frozen=True)
 class Opening:
     """Everything ``Store.open`` was told but the passphrase, which is nowhere kept."""
@@ -36,8 +41,7 @@ class Opening:
 
     def for_another_process(self) -> Opening:
         """The same without settings that may hold a secret: there they come from ``config.json`` or the environment."""
-        settings = self.settings or {}
-        return replace(self, settings={name: settings[name] for name in settings if not name.startswith(_MAY_HOLD_SECRETS)})
+        return replace(self, settings=without_secrets(self.settings or {}))
 
 
 class Openable:

@@ -238,9 +238,10 @@ class Store(Openable, MutableMapping[str, bytes]):
         values = self._session.index().values
         return [entry_of(key, value) for key, value in sorted(values.items(), key=itemgetter(0)) if under(wanted, key)]
 
-    def stat(self, key: str) -> Entry:
-        """One value in full, with its blocks."""
-        return detail_of(key, value_of(self._session.index(), check_key(key)))
+    def stat(self, key: str, *, blocks: bool = True) -> Entry:
+        """One value in full; without its ``blocks``, of which a large one has many, it takes no time."""
+        value = value_of(self._session.index(), check_key(key))
+        return detail_of(key, value) if blocks else entry_of(key, value)
 
     # -- removing
 

@@ -17,13 +17,14 @@ ROOT = Path(__file__).resolve().parent.parent / "anthill_sync"
 # From the top down. A module may import from its own layer and from those below it.
 LAYERS = [
     (
-        "command line",
+        "command line and other people's interfaces",
         [
             "__main__",
             "cli",
             "cli_*",
             "completions",
             "console",
+            "filesystem*",
             "progress",
             "pictures",
             "render",
@@ -69,6 +70,7 @@ LIBRARIES = {
     "obstore": ["networks/*"],
     "backoff": ["networks/retrying"],
     "cheroot": ["server"],
+    "fsspec": ["filesystem", "filesystem_looking"],
     "tqdm": ["progress"],
     "typer": ["cli", "cli_*", "console"],
     "cryptography": ["keys", "sealing", "pads", "server", "server_*"],  # the server checks the pads' signatures
@@ -204,7 +206,7 @@ def run(code: str) -> str:
     return done.stdout
 
 
-HEAVY = "requests", "urllib3", "tqdm", "typer", "backoff", "obstore", "asyncio", "cryptography", "http.client"
+HEAVY = "fsspec", "requests", "urllib3", "tqdm", "typer", "backoff", "obstore", "asyncio", "cryptography", "http.client"
 
 
 def test_importing_the_package_imports_no_library_and_starts_nothing() -> None:

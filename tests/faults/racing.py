@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import signal
+import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,12 +25,14 @@ SHARED = 3  # keys that all processes write
 
 
 def forked(action: Callable[[], object]) -> int:
-    """Start ``action`` in a process of its own; its pid. It ends with 0 when the action returns."""
+    """Start ``action`` in a process of its own; its pid. It ends with 0 when the action returns. One that hangs says where."""
+    _wait_for_threads()
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
             signal.alarm(2 * int(PATIENCE))
+            faulthandler.dump_traceback_later(PATIENCE * 3 / 4, file=2)
             vars(lock)["POLL_SECONDS"] = 0.002  # so that they meet more often
             action()
             code = 0
@@ -37,6 +41,14 @@ def forked(action: Callable[[], object]) -> int:
         finally:
             os._exit(code)
     return pid
+
+
+def _wait_for_threads() -> None:
+    """For those of a Store that was just closed: a lock that an ending thread holds at a fork is held in the child for ever,
+    those of the libraries below Python too."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("anthill-"):
+            thread.join(PATIENCE)
 
 
 def exit_code(pid: int) -> int:
