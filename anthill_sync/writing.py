@@ -78,7 +78,8 @@ class Writer:
         operation.enter()
         try:
             try:
-                begin()
+                if not operation.is_over():
+                    begin()
             finally:
                 operation.leave()
             operation.wait(lambda: self._withdraw(operation))
