@@ -35,7 +35,8 @@ def main() -> int:
             figures += measure(plan)
     print(table(figures), end="")
     if options.out:
-        options.out.write_text(page(figures, options.folder, quick=options.quick), encoding="utf-8")
+        text = page(figures, options.folder, quick=options.quick, only=options.only or [], name=options.out.name)
+        options.out.write_text(text, encoding="utf-8")
     if options.save:
         save(figures, options.save)
     worse = compare(figures, options.compare) if options.compare else []

@@ -47,16 +47,17 @@ def _file_system(folder: Path) -> str:
     return next((kind for _, place, kind, *_ in reversed(mounts) if place == found), "unknown")
 
 
-def page(figures: list[Figure], folder: Path, *, quick: bool) -> str:
-    """The whole page."""
-    title = "Performance"
+def page(figures: list[Figure], folder: Path, *, quick: bool, only: list[str], name: str) -> str:
+    """The whole page, as ``docs/NAME``; ``only``: the groups that were measured, none for all."""
+    title = f"Performance: {', '.join(only)}" if only else "Performance"
+    command = " ".join(["scripts/bench", *(f"--only {group}" for group in only), f"--out docs/{name}"])
     kind = "a quick run, with smaller sizes and fewer rounds: only an impression" if quick else "a full run"
     return f"""{"=" * len(title)}
 {title}
 {"=" * len(title)}
 
-This page is made by a script, never by hand: ``scripts/bench --out docs/performance.rst``. These figures come from
-{kind}.
+This page is made by a script, never by hand: ``{command}``.
+These figures come from {kind}.
 
 {_list_table(figures)}
 * The **median** of all rounds counts; **spread** is the least and the most. What is compared is run in turn.
@@ -86,7 +87,7 @@ To make them again
    scripts/bench --only latency  # one group of them
    scripts/bench --save FILE     # keep the ratios of this run
    scripts/bench --compare FILE  # exit code 1 when one of them has become worse
-   scripts/bench --out docs/performance.rst
+   {command}
 """
 
 
