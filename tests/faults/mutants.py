@@ -127,6 +127,7 @@ WATCHERS: dict[str, list[str]] = {
     "durable: link(path": ["tests/test_recovery.py", "tests/test_recovery_damage.py"],
     "durable: os.link": ["tests/test_recovery.py", "tests/test_recovery_damage.py"],
     "durable: sync_folder(path.parent) in keep": ["tests/test_durable.py"],
+    "filesystem": ["tests/test_filesystem.py", "tests/test_filesystem_sharing.py"],
     "handles": ["tests/test_store_open.py", "tests/test_store_open_writing.py", "tests/test_store_open_failing.py"],
     "journal": [
         "tests/test_journal.py",
@@ -147,6 +148,7 @@ WATCHERS: dict[str, list[str]] = {
     "networks/transport": ["tests/test_networks_http.py"],
     "opening": ["tests/test_store_open_writing.py", "tests/test_store_open_failing.py"],
     "putting": ["tests/test_store_values.py", "tests/test_store_keys.py"],
+    "putting: _check_absent(session.index(), sizes) in estimate": ["tests/test_cli_estimate.py"],
     "reader": ["tests/test_store_check.py"],
     "recovery": ["tests/test_recovery.py", "tests/test_recovery_damage.py"],
     "recovery_home": ["tests/test_recovery_home.py"],
