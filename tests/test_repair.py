@@ -291,10 +291,13 @@ def test_any_damage_of_pads_costs_only_what_lay_under_it(rigs: Rigs, long_run: b
 
 
 def damage_and_repair(model: Model, chance: random.Random) -> None:
-    """Some pads are damaged; keys that are lost are lost for a reason."""
+    """Some pads are damaged; keys that are lost are lost for a reason. One pad stays: none at all is taken for a network that
+    is not mounted."""
     rig = model.rig
-    written = [pad for pad in range(rig.index.pads) if rig.pad_file(pad).exists() and rig.pad_file(pad).stat().st_size]
-    did = [(pad, chance.choice(PAD_DAMAGE)(rig.pad_file(pad), chance)) for pad in chance.sample(written, min(2, len(written)))]
+    there = [pad for pad in range(rig.index.pads) if rig.pad_file(pad).exists()]
+    written = [pad for pad in there if rig.pad_file(pad).stat().st_size]
+    chosen = chance.sample(written, max(0, min(2, len(written), len(there) - 1)))
+    did = [(pad, chance.choice(PAD_DAMAGE)(rig.pad_file(pad), chance)) for pad in chosen]
     readable = {key for key in model.values if can_be_read(rig, key)}
     report, _ = repaired(rig)
     assert set(report.lost) | set(report.older) == model.values.keys() - readable, did
