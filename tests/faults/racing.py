@@ -26,7 +26,6 @@ SHARED = 3  # keys that all processes write
 
 def forked(action: Callable[[], object]) -> int:
     """Start ``action`` in a process of its own; its pid. It ends with 0 when the action returns. One that hangs says where."""
-    _wait_for_threads()
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -43,8 +42,8 @@ def forked(action: Callable[[], object]) -> int:
     return pid
 
 
-def _wait_for_threads() -> None:
-    """For those of a Store that was just closed: a lock that an ending thread holds at a fork is held in the child for ever,
+def wait_for_threads() -> None:
+    """Before a fork, where every Store was closed: a lock that an ending thread holds at a fork is held in the child for ever,
     those of the libraries below Python too."""
     for thread in threading.enumerate():
         if thread.name.startswith("anthill-"):

@@ -17,7 +17,7 @@ from anthill_sync import Store
 from anthill_sync.errors import StoreLocked, ValueChanged
 
 from .conftest import Begin
-from .racing import FEW, Racer, exit_code, forked, number_of, paused, read, text
+from .racing import FEW, Racer, exit_code, forked, number_of, paused, read, text, wait_for_threads
 from .scenarios import CHUNK, PAD
 from .test_crash_points import content
 
@@ -50,6 +50,7 @@ def test_many_processes_change_one_store_and_nothing_is_damaged(tmp_path: Path, 
             with run.case("random mutations by 8 processes", number):
                 home = fresh(tmp_path, number)
                 racers = [Racer(home, racer, run.random(number, racer)) for racer in range(PROCESSES)]
+                wait_for_threads()
                 pids = [forked(partial(racer.run, STEPS)) for racer in racers]
                 assert [exit_code(pid) for pid in pids] == [0] * PROCESSES
                 assert_as_acknowledged(home)
