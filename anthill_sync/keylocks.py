@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class KeyLocks:
@@ -14,9 +17,9 @@ class KeyLocks:
         self._lock = threading.Lock()
         self._locks: dict[str, tuple[threading.RLock, int]] = {}  # key -> lock, holders and waiters
 
-    @contextmanager
-    def hold(self, keys: Iterable[str]) -> Iterator[None]:
-        """All of one mutation's keys at once, in byte order, so that two mutations never wait for each other."""
+    def hold(self, keys: Iterable[str], act: Callable[[], T]) -> T:
+        """What ``act`` returns, called while all these keys are held, taken in byte order, so that two mutations never wait for
+        each other. No context manager: an interrupt that left one suspended would keep the keys."""
         entered: list[str] = []
         held: list[threading.RLock] = []
         try:
@@ -24,7 +27,7 @@ class KeyLocks:
                 held.append(self._enter(key))  # an interrupt before the next line leaves an entry behind, and nothing held
                 entered.append(key)
                 held[-1].acquire()
-            yield
+            return act()
         finally:
             for lock in reversed(held):
                 with suppress(RuntimeError):  # not ours: interrupted before it was taken, which only such a lock can tell

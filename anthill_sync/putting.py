@@ -44,8 +44,7 @@ def put_many(session: Session, items: Mapping[str, Any] | Iterable[tuple[str, An
     ends = _end_of(options.max_duration)
     sources = _sources(items, options.on_source_error)
     try:
-        with session.mutating(sources) as index:
-            return _put(session, index, sources, options, ends)
+        return session.mutate(sources, lambda index: _put(session, index, sources, options, ends))
     finally:
         for source in sources.values():
             source.close()
@@ -124,8 +123,7 @@ def _guarded(session: Session, on_error: OnSourceError | None) -> OnSourceError 
         return None
 
     def call(key: str, error: AnthillError) -> None:
-        with session.inside():
-            on_error(key, error)
+        session.inside(lambda: on_error(key, error))
 
     return call
 
@@ -196,17 +194,20 @@ def reserve(session: Session, count: int, *, confirm: Confirm | None, on_event: 
     """Reserve ``count`` pads ahead of need; how many were reserved."""
     if count < 0:
         raise InvalidArgument(f"cannot reserve {count} pads")
-    with session.mutating():
-        operation = Operation(on_event)
-        summary, size, _ = session.allocator.get_storage_and_pad_summary()
-        bytes_needed = count * session.allocator.pad_size
-        question = ConfirmReservation(count, False, bytes_needed, summary.free, summary.total, size.free, 0, None)
-        operation.deliver_now(question)
-        if confirm is not None and not confirm(question):
-            raise OperationCancelled(f"{count} pads were not reserved: the answer was no")
-        with session.operating(operation):
-            session.allocator.writer.run(operation, lambda: session.allocator.supply.reserve_ahead(operation, count))
-        return operation.reserved
+    return session.mutate((), lambda _: _reserve(session, count, confirm, on_event))
+
+
+def _reserve(session: Session, count: int, confirm: Confirm | None, on_event: OnEvent | None) -> int:
+    operation = Operation(on_event)
+    summary, size, _ = session.allocator.get_storage_and_pad_summary()
+    bytes_needed = count * session.allocator.pad_size
+    question = ConfirmReservation(count, False, bytes_needed, summary.free, summary.total, size.free, 0, None)
+    operation.deliver_now(question)
+    if confirm is not None and not confirm(question):
+        raise OperationCancelled(f"{count} pads were not reserved: the answer was no")
+    with session.operating(operation):
+        session.allocator.writer.run(operation, lambda: session.allocator.supply.reserve_ahead(operation, count))
+    return operation.reserved
 
 
 def resume(

@@ -33,13 +33,16 @@ class State:
 
 def recover(session: Session, found: Scan | None = None) -> RecoveryReport:
     """Rebuild the index from the pads; a sound one wins. ``found``: the pads, where they were looked at already."""
-    with session.replacing():
-        state = look(session, found)
-        blocks = blocks_of_missing(state.witness, state.found)
-        for _, chunk, block in blocks if state.witness.sound else _readable(session, blocks):
-            state.found.places.setdefault(block.data_id, {}).setdefault(chunk, block.extent)
-        rebuilt = rebuild(state.witness, state.found, rewrites=rewrites(session), give_up=False)
-        return put_in_place(session, state, rebuilt)
+    return session.replace(lambda: _recover(session, found))
+
+
+def _recover(session: Session, found: Scan | None) -> RecoveryReport:
+    state = look(session, found)
+    blocks = blocks_of_missing(state.witness, state.found)
+    for _, chunk, block in blocks if state.witness.sound else _readable(session, blocks):
+        state.found.places.setdefault(block.data_id, {}).setdefault(chunk, block.extent)
+    rebuilt = rebuild(state.witness, state.found, rewrites=rewrites(session), give_up=False)
+    return put_in_place(session, state, rebuilt)
 
 
 def look(session: Session, found: Scan | None = None) -> State:

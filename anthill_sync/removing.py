@@ -25,13 +25,16 @@ def delete(session: Session, keys: Iterable[str], *, ignore_missing: bool) -> li
     """Remove values, all or none, with their interrupted puts; the keys that were there. With ``ignore_missing`` a key
     that only has an interrupted put loses that."""
     wanted = [check_key(key) for key in dict.fromkeys(keys)]
-    with session.mutating(wanted) as index:
+
+    def remove(index: MasterIndex) -> list[str]:
         if not ignore_missing:
             for key in wanted:
                 value_of(index, key)
         found = [key for key in wanted if key in index.values or key in index.pending_uploads]
         _take_away(session, index, "remove", found)
         return found
+
+    return session.mutate(wanted, remove)
 
 
 def delete_prefix(session: Session, prefix: str) -> list[str]:
@@ -44,12 +47,15 @@ def delete_prefix(session: Session, prefix: str) -> list[str]:
 def abandon(session: Session, keys: Iterable[str]) -> list[str]:
     """Give interrupted puts up (all of them when none is named) and free their pads; their keys."""
     wanted = [check_key(key) for key in keys] or sorted(session.index().pending_uploads)
-    with session.mutating(wanted) as index:
+
+    def give_up(index: MasterIndex) -> list[str]:
         missing = [key for key in wanted if key not in index.pending_uploads]
         if missing:
             raise KeyNotFound(f"no interrupted put of {missing[0]!r}", key=missing[0])
         _take_away(session, index, "abandon", wanted)
         return wanted
+
+    return session.mutate(wanted, give_up)
 
 
 def _take_away(session: Session, index: MasterIndex, record: str, keys: list[str]) -> None:
@@ -95,25 +101,31 @@ def rename(session: Session, old: str, new: str, *, force: bool) -> Entry:
     """Give a value another name: its new manifest first, then one record, then the old manifests."""
     if check_key(old) == check_key(new):
         raise InvalidArgument(f"{old!r} and {new!r} are the same key")
-    with session.mutating([old, new]) as index:
-        value = value_of(index, old)
-        if new in index.values and not force:
-            raise KeyExists(f"{new!r} has a value already; --force replaces it", key=new)
-        pads = sorted(index.manifest_pads(old)) if _rewrites(session) else []
-        operation = Operation()
-        version = session.allocator.planner.next_version()
-        names = spans(value) or [Span(origin_id(value.version), 0, 0)]
-        upload = Rename(operation, old, new, value, version=version, spans=names, rewrite=pads)
-        with session.operating(operation):
-            session.allocator.write_manifest(upload, len(names))
-        rewrite(session, pads, f"renamed to {new!r}")
-        return entry_of(new, index.values[new])
+    return session.mutate([old, new], lambda index: _rename(session, index, old, new, force=force))
+
+
+def _rename(session: Session, index: MasterIndex, old: str, new: str, *, force: bool) -> Entry:
+    value = value_of(index, old)
+    if new in index.values and not force:
+        raise KeyExists(f"{new!r} has a value already; --force replaces it", key=new)
+    pads = sorted(index.manifest_pads(old)) if _rewrites(session) else []
+    operation = Operation()
+    version = session.allocator.planner.next_version()
+    names = spans(value) or [Span(origin_id(value.version), 0, 0)]
+    upload = Rename(operation, old, new, value, version=version, spans=names, rewrite=pads)
+    with session.operating(operation):
+        session.allocator.write_manifest(upload, len(names))
+    rewrite(session, pads, f"renamed to {new!r}")
+    return entry_of(new, index.values[new])
 
 
 def trim(session: Session, on_event: OnEvent | None) -> int:
     """Empty all free pads on the network; how many."""
-    with session.mutating() as index:
+
+    def empty(index: MasterIndex) -> int:
         pads = session.allocator.rewriter.not_blank()
         session.allocator.rewriter.mark(pads)
         rewrite(session, pads, "trimmed in part", on_event)
         return sum(bool(index.blank[pad]) for pad in pads)
+
+    return session.mutate((), empty)

@@ -23,17 +23,21 @@ from .values import Value
 
 def repair(session: Session, tell: Tell) -> RecoveryReport:
     """Mend the store. ``tell`` hears of everything that is wrong before anything is changed."""
-    with session.replacing():
-        state = look(session)
-        if state.witness.damage is not None:
-            tell(Problem("index", state.witness.damage))
-        rebuilt = prove(session, state, tell)
-        _distrust_images(session, state, rebuilt, tell)
-        _tell_of_losses(state, rebuilt, tell)
-        report = put_in_place(session, state, rebuilt)
-    if not report.damaged_pads and not (report.changed and rebuilt.index.to_rewrite):
+    report, rewrites_left = session.replace(lambda: _mend_index(session, tell))
+    if not report.damaged_pads and not (report.changed and rewrites_left):
         return report
     return _mend_pads(session, report)
+
+
+def _mend_index(session: Session, tell: Tell) -> tuple[RecoveryReport, bool]:
+    state = look(session)
+    if state.witness.damage is not None:
+        tell(Problem("index", state.witness.damage))
+    rebuilt = prove(session, state, tell)
+    _distrust_images(session, state, rebuilt, tell)
+    _tell_of_losses(state, rebuilt, tell)
+    report = put_in_place(session, state, rebuilt)
+    return report, bool(rebuilt.index.to_rewrite)
 
 
 def _distrust_images(session: Session, state: State, rebuilt: Rebuilt, tell: Tell) -> None:
@@ -68,14 +72,17 @@ def _mend_pads(session: Session, report: RecoveryReport) -> RecoveryReport:
     """Take every value off the damaged pads, then empty them; then take dead manifests off the network."""
     away = frozenset(pad for pad, status in enumerate(session.index().status) if status == PadStatus.DAMAGED)
     keys = [key for key, value in list(session.index().values.items()) if _is_on(value, away)]
-    with session.mutating(keys) as index:
+
+    def mend(index: MasterIndex) -> tuple[list[str], list[int]]:
         abandoned = [key for key in keys if key in index.pending_uploads]
         _move(session, index, keys, away)
         operation = Operation()
         with session.operating(operation):
             session.allocator.rewriter.empty_damaged(operation, sorted(away))
         session.allocator.rewriter.rewrite_left_over()
-        left = [pad for pad in away if index.status[pad] == PadStatus.DAMAGED]
+        return abandoned, [pad for pad in away if index.status[pad] == PadStatus.DAMAGED]
+
+    abandoned, left = session.mutate(keys, mend)
     emptied = tuple(sorted(away.difference(left)))
     return replace(
         report,

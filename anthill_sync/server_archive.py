@@ -84,8 +84,7 @@ class Archive:
 
     def look(self, address: str) -> Stored | None:
         """Size, counter and digest of what lies there durably; None: no such pad."""
-        with self._pads.hold([address]):
-            return self._look(address)
+        return self._pads.hold([address], lambda: self._look(address))
 
     def read(self, address: str, offset: int, length: int | None) -> bytes:
         """The image, or a part of it; ``PadNotFound``."""
@@ -93,30 +92,34 @@ class Archive:
 
     def reserve(self, address: str) -> bool:
         """True: the pad is new; False: it was there, empty. ``StoredConflict`` if it holds an image."""
-        with self._pads.hold([address]):
-            stored = self._look(address)
-            if stored is not None and stored.size:
-                raise StoredConflict("the pad holds an image", stored)
-            if stored is None:
-                with self._charged(SMALLEST_CHARGE):
-                    self._network.reserve(NamedPad(address))
-                self._remember(address, Stored(0))
+        return self._pads.hold([address], lambda: self._reserve(address))
+
+    def _reserve(self, address: str) -> bool:
+        stored = self._look(address)
+        if stored is not None and stored.size:
+            raise StoredConflict("the pad holds an image", stored)
+        if stored is None:
+            with self._charged(SMALLEST_CHARGE):
+                self._network.reserve(NamedPad(address))
+            self._remember(address, Stored(0))
         return stored is None
 
     def write(self, address: str, image: Image) -> None:
         """Replace the image, durably; the very same image again is no error. ``StoredConflict`` when the counter does
         not rise, ``OutOfSpace`` when a longer image does not fit into the quota."""
-        with self._pads.hold([address]):
-            stored = self._look(address)
-            if stored is not None and stored.size and stored.digest == image.digest:
-                return
-            new = Stored(len(image.data), image.counter, image.digest, _header_counter(image.data, address) is not None)
-            _check_replaces(stored, new)
-            with self._charged(_charge(new) - (_charge(stored) if stored else 0)):
-                self._forget(address)  # a failed write leaves the old image or the new one
-                self._network.write(NamedPad(address), image)
-                self._network.confirm(NamedPad(address), image.digest)
-            self._remember(address, new)
+        self._pads.hold([address], lambda: self._write(address, image))
+
+    def _write(self, address: str, image: Image) -> None:
+        stored = self._look(address)
+        if stored is not None and stored.size and stored.digest == image.digest:
+            return
+        new = Stored(len(image.data), image.counter, image.digest, _header_counter(image.data, address) is not None)
+        _check_replaces(stored, new)
+        with self._charged(_charge(new) - (_charge(stored) if stored else 0)):
+            self._forget(address)  # a failed write leaves the old image or the new one
+            self._network.write(NamedPad(address), image)
+            self._network.confirm(NamedPad(address), image.digest)
+        self._remember(address, new)
 
     def _look(self, address: str) -> Stored | None:
         with self._lock:

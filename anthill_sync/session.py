@@ -80,26 +80,27 @@ class Session:
         self.journal.refresh()
         return self.journal.index
 
-    @contextmanager
-    def mutating(self, keys: Iterable[str] = ()) -> Iterator[MasterIndex]:
-        """Hold the keys and the store's lock; the index inside is the current one."""
+    def mutate(self, keys: Iterable[str], change: Callable[[MasterIndex], T]) -> T:
+        """What ``change`` returns, called with the current index while the keys and the store's lock are held. No context
+        manager, like ``replace`` and ``answer``: one that an interrupt left suspended would keep the locks."""
         self._check_may_write()
-        with self._key_locks.hold(keys):
-            writer = object()
-            try:  # around _enter too: an interrupt may come when it has just returned
-                self._enter(writer)
-                with self.inside():
-                    yield self.journal.index
-            finally:
-                try:
-                    self._leave(writer)
-                except BaseException:  # an interrupt as it began must not leave an idle Store with the lock
-                    self._leave(writer)
-                    raise
+        return self._key_locks.hold(keys, lambda: self._as_writer(change))
 
-    @contextmanager
-    def replacing(self) -> Iterator[None]:
-        """Hold the store's lock, alone in this process too, without looking at the index: to put another in its place."""
+    def _as_writer(self, change: Callable[[MasterIndex], T]) -> T:
+        writer = object()
+        try:  # around _enter too: an interrupt may come when it has just returned
+            self._enter(writer)
+            return self.inside(lambda: change(self.journal.index))
+        finally:
+            try:
+                self._leave(writer)
+            except BaseException:  # an interrupt as it began must not leave an idle Store with the lock
+                self._leave(writer)
+                raise
+
+    def replace(self, rebuild: Callable[[], T]) -> T:
+        """What ``rebuild`` returns, called while the store's lock is held, alone in this process too, and nobody has looked at
+        the index: to put another in its place."""
         self._check_may_write()
         writer = object()
         try:  # around all of it: an interrupt may come at any moment
@@ -109,8 +110,7 @@ class Session:
                 self._writers.add(writer)
                 self._replacing = True
                 self.journal.seize(self._lock_wait)
-            with self.inside():
-                yield
+            return self.inside(rebuild)
         finally:
             with self._gate:
                 if writer in self._writers:
@@ -120,20 +120,19 @@ class Session:
                     self._left.notify_all()
 
     def replace_index(self, index: MasterIndex) -> list[Path]:
-        """Inside ``replacing``: put ``index`` in place of the one that was there, and the memory map that it implies; the
+        """Inside ``replace``: put ``index`` in place of the one that was there, and the memory map that it implies; the
         names under which the old files are kept."""
         kept = self.journal.replace(index)
         with self.allocator.lock:
             self.allocator.load()
         return kept
 
-    @contextmanager
-    def inside(self) -> Iterator[None]:
-        """This thread runs a mutation, or a callback of one: it may not start another."""
+    def inside(self, act: Callable[[], T]) -> T:
+        """What ``act`` returns: a mutation, or a callback of one, whose thread may not start another."""
         before = getattr(self._inside, "active", False)
-        self._inside.active = True
         try:
-            yield
+            self._inside.active = True
+            return act()
         finally:
             self._inside.active = before
 

@@ -12,7 +12,7 @@ die() {
 # find_python: print the first Python that is new enough.
 find_python() {
     local candidate
-    for candidate in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do
+    for candidate in python3 python3.15 python3.14 python3.13 python3.12 python3.11 python3.10; do
         if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
             command -v -- "$candidate"
             return

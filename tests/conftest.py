@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.support.cluster import SwiftCluster, Unavailable
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a background job of a script: what tests start would ignore it too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

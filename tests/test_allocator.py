@@ -62,10 +62,14 @@ def test_allocate_and_write_are_two_steps_of_one_put(rig: StoreRig) -> None:
     events: list[Event] = []
     data = chunks_of(1, 2, 3) + b"rest"
     allocator = rig.session.allocator
-    with rig.session.mutating(["a"]):
+
+    def in_two_steps(_: MasterIndex) -> bytes:
         data_id = allocator.allocate(len(data), key="a", attributes={"mode": 1})
         assert (len(data_id), "a" in rig.store) == (16, False)
         allocator.write(data_id, open_source(data), events.append)
+        return data_id
+
+    data_id = rig.session.mutate(["a"], in_two_steps)
     assert rig.store["a"] == data
     assert rig.store.stat("a").attributes == {"mode": 1}
     assert names(events)[-1] == "StoreComplete"
@@ -74,9 +78,12 @@ def test_allocate_and_write_are_two_steps_of_one_put(rig: StoreRig) -> None:
 
 def test_a_stream_is_allocated_without_a_size(rig: StoreRig) -> None:
     allocator = rig.session.allocator
-    with rig.session.mutating(["a"]):
+
+    def in_two_steps(_: MasterIndex) -> None:
         data_id = allocator.allocate(None, key="a")
         allocator.write(data_id, open_source(iter([chunks_of(1), b"rest"])))
+
+    rig.session.mutate(["a"], in_two_steps)
     rig.assert_sound(a=chunks_of(1) + b"rest")
 
 

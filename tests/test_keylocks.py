@@ -29,17 +29,19 @@ def test_mutations_of_one_key_run_one_after_the_other() -> None:
     first, go = threading.Event(), threading.Event()
 
     def work(number: int) -> None:
-        nonlocal inside
         if number:
             assert first.wait(PATIENCE)
-        with locks.hold(["k"]):
-            inside += 1
-            log.append(("in", number, inside))
-            if number == 0:
-                first.set()
-                assert go.wait(PATIENCE)
-            inside -= 1
-            log.append(("out", number, inside))
+        locks.hold(["k"], lambda: count(number))
+
+    def count(number: int) -> None:
+        nonlocal inside
+        inside += 1
+        log.append(("in", number, inside))
+        if number == 0:
+            first.set()
+            assert go.wait(PATIENCE)
+        inside -= 1
+        log.append(("out", number, inside))
 
     def release() -> None:
         wait_until(locks, "k", 8)
@@ -55,9 +57,8 @@ def test_mutations_of_different_keys_run_at_once() -> None:
     locks, together = KeyLocks(), threading.Barrier(4)
 
     def work(number: int) -> int:
-        with locks.hold([f"k{number}"]):
-            together.wait(PATIENCE)
-            return number
+        locks.hold([f"k{number}"], lambda: together.wait(PATIENCE))
+        return number
 
     assert run_threads([lambda n=n: work(n) for n in range(4)], threads=4) == [0, 1, 2, 3]  # type: ignore[misc]
 
@@ -69,9 +70,7 @@ def test_mutations_of_several_keys_never_wait_for_each_other() -> None:
 
     def work(wanted: list[str]) -> None:
         for _ in range(300):
-            with locks.hold(wanted):
-                for key in wanted:
-                    counts[key] += 1
+            locks.hold(wanted, lambda: counts.update({key: counts[key] + 1 for key in wanted}))
 
     run_threads([lambda wanted=wanted: work(wanted) for wanted in keys * 2], threads=10)  # type: ignore[misc]
     assert counts == {key: 600 * sum(key in wanted for wanted in keys) for key in "abc"}
@@ -84,36 +83,35 @@ def test_keys_are_taken_in_byte_order() -> None:
     assert [key.encode() for key in sorted(set(keys))] == sorted({key.encode() for key in keys})
     locks = KeyLocks()
     later = [f"b{number}" for number in range(50)]
-    with locks.hold(["a"]):
-        thread = threading.Thread(target=lambda: hold_and_leave(locks, [*later, "a"]))
+    thread = threading.Thread(target=lambda: locks.hold([*later, "a"], nothing))
+
+    def wanted_elsewhere() -> list[str]:
         thread.start()
         wait_until(locks, "a", 2)
-        assert [key for key in later if waiters(locks, key)] == [], "it holds later keys while it waits for an earlier one"
+        return [key for key in later if waiters(locks, key)]
+
+    assert locks.hold(["a"], wanted_elsewhere) == [], "it holds later keys while it waits for an earlier one"
     thread.join(PATIENCE)
     assert locks._locks == {}
 
 
-def hold_and_leave(locks: KeyLocks, keys: list[str]) -> None:
-    with locks.hold(keys):
-        pass
+def nothing() -> None:
+    """What is done while keys are held."""
 
 
 def test_a_key_named_twice_is_held_once() -> None:
     locks = KeyLocks()
-    with locks.hold(["k", "k"]):
-        assert waiters(locks, "k") == 1
+    assert locks.hold(["k", "k"], lambda: waiters(locks, "k")) == 1
 
 
 def test_a_failure_inside_lets_go_of_every_key() -> None:
     locks = KeyLocks()
-    with pytest.raises(RuntimeError), locks.hold(["a", "b"]):
-        raise RuntimeError
+    with pytest.raises(ZeroDivisionError):
+        locks.hold(["a", "b"], lambda: 1 // 0)
     assert locks._locks == {}
-    with locks.hold(["a", "b"]):
-        pass
+    locks.hold(["a", "b"], nothing)
 
 
 def test_no_keys_hold_nothing() -> None:
     locks = KeyLocks()
-    with locks.hold([]), locks.hold([]):
-        assert locks._locks == {}
+    assert locks.hold([], lambda: locks.hold([], lambda: dict(locks._locks))) == {}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from anthill_sync.errors import AnotherWriter, PutFailed, StoreClosed
+from anthill_sync.index import MasterIndex
 from anthill_sync.operation import Operation
 from anthill_sync.takeover import _adopt
 from tests.store_tools import StoreRig, permanent
@@ -30,8 +31,7 @@ def test_an_image_that_changes_while_it_is_taken_over_is_another_writer_s() -> N
 def test_a_pad_whose_image_may_still_be_sent_stays_named_when_the_lock_is_given_back(rig: StoreRig) -> None:
     """An interrupt may end the caller between the record and the sending, which goes on in its own thread."""
     rig.store.reserve(1)
-    with rig.session.mutating():
-        rig.session.allocator.committer.announce(0)
+    rig.session.mutate((), lambda _: rig.session.allocator.committer.announce(0))
     assert rig.index.writing == {0}
     rig.store["k"] = b"v"
     assert rig.index.writing == set()
@@ -42,11 +42,14 @@ def test_a_pad_that_was_named_ahead_is_not_sent_to_once_the_lock_was_given_back(
     """By a unit that a second interrupt left running."""
     rig.store.reserve(2)
     supply, committer, operation = rig.session.allocator.supply, rig.session.allocator.committer, Operation()
-    with rig.session.mutating():
+
+    def name_and_want_no_more(index: MasterIndex) -> None:
         supply.want(operation, 2)
         committer.announce(0)
-        assert rig.index.writing == {0, 1}
+        assert index.writing == {0, 1}
         supply.withdraw(operation)
+
+    rig.session.mutate((), name_and_want_no_more)
     assert rig.index.writing == {0}
     with pytest.raises(StoreClosed):
         committer.announce(1)

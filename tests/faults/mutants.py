@@ -154,7 +154,7 @@ WATCHERS: dict[str, list[str]] = {
     "recovery_home": ["tests/test_recovery_home.py"],
     "server_archive": ["tests/test_server_api.py"],
     "reopening": ["tests/test_store_pickle.py"],
-    "session: self._check_may_write() in replacing": ["tests/test_recovery.py"],
+    "session: self._check_may_write() in replace": ["tests/test_recovery.py"],
     "session": ["tests/test_store_closing.py", "tests/faults/test_fork.py"],
     "takeover": ["tests/test_takeover.py", "tests/faults/test_weak_spots.py", "tests/faults/test_races.py"],
     "trees_restore": ["tests/test_destinations.py", "tests/test_cli_trees.py"],

@@ -153,15 +153,19 @@ def test_a_fork_while_the_lock_is_being_taken_does_not_keep_it(rig: StoreRig, mo
 def test_a_writer_that_is_killed_leaves_no_lock_with_the_processes_it_forked(rig: StoreRig) -> None:
     ready, tell = os.pipe()
     end, wait = os.pipe()
+
+    def fork_and_wait() -> None:
+        if os.fork() == 0:
+            os.write(tell, b"1")
+            os.read(end, 1)
+            os._exit(0)
+        signal.pause()
+
     writer = os.fork()
     if writer == 0:
         os.close(wait)
-        with Store.open(rig.home) as store, store._session.mutating():
-            if os.fork() == 0:
-                os.write(tell, b"1")
-                os.read(end, 1)
-                os._exit(0)
-            signal.pause()
+        with Store.open(rig.home) as store:
+            store._session.mutate((), lambda _: fork_and_wait())
     try:
         assert os.read(ready, 1)
         with pytest.raises(StoreLocked):

@@ -15,6 +15,7 @@ import pytest
 
 from anthill_sync import Store
 from anthill_sync.errors import AnthillError, StoreLocked
+from anthill_sync.index import MasterIndex
 from tests.store_tools import StoreRig
 from tests.support import PATIENCE
 
@@ -187,10 +188,13 @@ def test_an_image_that_another_run_sent_to_a_pad_we_were_writing_is_refused(
 def test_the_lock_of_a_killed_process_is_free(home: Path) -> None:
     ready, tell = os.pipe()
 
+    def tell_and_wait(_: MasterIndex) -> None:
+        os.write(tell, b"1")
+        signal.pause()
+
     def hold() -> None:
-        with Store.open(home) as store, store._session.mutating():
-            os.write(tell, b"1")
-            signal.pause()
+        with Store.open(home) as store:
+            store._session.mutate((), tell_and_wait)
 
     pid = forked(hold)
     assert os.read(ready, 1)
