@@ -162,6 +162,20 @@ def test_a_doubt_lasts_until_it_is_resolved(replies: responses.RequestsMock) -> 
     assert [call.request.method for call in replies.calls] == ["PUT", "HEAD", "HEAD"]
 
 
+def test_a_request_that_was_refused_is_sent_again_without_asking(replies: responses.RequestsMock) -> None:
+    """Else a server that takes one request a second would refuse the second one each time."""
+    replies.put(PATH, body=requests.ConnectionError("lost"))
+    replies.head(PATH, status=404, headers=OURS)
+    for status in (429, 503, 204):
+        replies.put(PATH, status=status, headers=OURS)
+    network = opened()
+    for _ in range(3):
+        with pytest.raises(TransientNetworkError):
+            network.write(PAD, IMAGE)
+    network.write(PAD, IMAGE)
+    assert [call.request.method for call in replies.calls] == ["PUT", "HEAD", "PUT", "PUT", "PUT"]
+
+
 @pytest.mark.parametrize("found", ["00" * 16, None])
 def test_a_request_that_never_arrived_is_sent_again(replies: responses.RequestsMock, found: str | None) -> None:
     replies.put(PATH, body=requests.ConnectionError("lost"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from anthill_sync.networks.retrying import RetryingNetwork
 from anthill_sync.session import Session
 from anthill_sync.settings import resolve
 from tests.support import PATIENCE
+from tests.support.throttling import TokenBucket
 
 NEVER = threading.Event()
 PAD = 16384
@@ -136,6 +136,28 @@ def test_no_more_calls_run_than_the_limit_and_a_waiting_one_follows_at_once() ->
     leave.set()
     thread.join(PATIENCE)
     assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(("in_vain", "waits"), [(1, True), (5, False)])
+def test_a_call_that_was_refused_twice_goes_first_unless_all_are_refused(in_vain: int, waits: bool) -> None:
+    gate, stop = PacingGate(1, shortest=0.0, longest=0.0), threading.Event()
+    for _ in range(in_vain):
+        refuse_together(gate, 1)
+    with gate._freed, gate._waiting(2):  # such a call waits; nobody else can come in
+        stop.set()
+        with gate.turn(stop) as granted:
+            assert granted is not waits
+        with gate.turn(stop, refusals=2) as granted:
+            assert granted
+
+
+def test_a_call_that_was_refused_before_leaves_the_network_alone_for_longer_each_time() -> None:
+    pace = Pace(0.01, 5.0)
+    for now in (0.2, 0.4, 0.6, 0.8):
+        pace.start(now)
+        pace.succeeded(now)
+    assert [pace.left(0.8, refusals) for refusals in (0, 1, 2, 4)] == pytest.approx([0.0, 0.15, 0.3, 0.6])
+    assert pace.left(0.8, 1000) == 5.0
 
 
 def test_a_call_that_waits_for_its_turn_notices_the_stop_event() -> None:
@@ -287,44 +309,33 @@ def test_a_put_through_a_network_that_throttles_ends_well(tmp_path: Path) -> Non
     settings = resolve({"backoff_base": 0.025, "backoff_cap": 3.0})
     Store.create(home := tmp_path / "home", pad_size=PAD).close()
     config = read_config(home)
-    throttled = Throttled(open_network(config.network, pad_size=PAD, base=home, settings=settings), 50.0)
+    bucket = TokenBucket(50.0, 5.0)
+    throttled = Throttled(open_network(config.network, pad_size=PAD, base=home, settings=settings), bucket)
     key = read_key_file(config.key_path(home), None)
     network = RetryingNetwork(throttled, settings)
     heard: list[events.Event] = []
     with Store(Session(home, config, key, settings, network, lock_wait=0.0, read_only=False)) as store:
         store.put("k", data := os.urandom(125 * config.chunk_size), on_event=heard.append)
     retries = [event for event in heard if isinstance(event, events.RetryScheduled)]
-    assert throttled.refused == len(retries) > 0
+    assert bucket.refused == len(retries) > 0
     assert min(event.at_once or 0 for event in retries) == 1
-    assert throttled.refused < throttled.taken / 4
+    assert bucket.refused < bucket.taken / 4
     with Store.open(home) as store:
         assert store["k"] == data
 
 
 class Throttled:
-    """``inner``, which takes ``rate`` calls a second, a tenth of a second's worth at once, and refuses the others."""
+    """``inner``, which takes what the bucket allows and refuses the others."""
 
-    def __init__(self, inner: Network, rate: float) -> None:
+    def __init__(self, inner: Network, bucket: TokenBucket) -> None:
         self.properties, self.close, self.confirm = inner.properties, inner.close, inner.confirm
         self.reserve, self.write, self.read = self._limited(inner.reserve), self._limited(inner.write), self._limited(inner.read)
-        self.taken = self.refused = 0
-        self._rate, self._tokens, self._last = rate, rate / 10, time.monotonic()
-        self._lock = threading.Lock()  # guards the numbers
+        self._bucket = bucket
 
     def _limited(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def limited(*arguments: Any, **named: Any) -> Any:
-            if not self._take():
+            if not self._bucket.take():
                 raise TransientNetworkError("too many requests", slow_down=True)
             return call(*arguments, **named)
 
         return limited
-
-    def _take(self) -> bool:
-        with self._lock:
-            now = time.monotonic()
-            self._tokens = min(self._rate / 10, self._tokens + (now - self._last) * self._rate)
-            self._last = now
-            taken = self._tokens >= 1
-            self._tokens -= taken
-            self.taken, self.refused = self.taken + taken, self.refused + (not taken)
-            return taken

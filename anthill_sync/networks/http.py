@@ -110,9 +110,10 @@ class HttpNetwork:
         check_fits(pad, image, self._facts.pad_size)
         self._written.pop(pad.address, None)
         doubtful = self._unanswered.get(pad.address) == image.digest
-        if not doubtful or self._stored_digest(pad) != image.digest:
+        arrived = doubtful and self._stored_digest(pad) == image.digest
+        self._unanswered.pop(pad.address, None)  # once: where one request a second is taken, a second one would always be refused
+        if not arrived:
             self._send(pad, image)
-        self._unanswered.pop(pad.address, None)
         self._written[pad.address] = image.digest
 
     def confirm(self, pad: Pad, digest: bytes) -> None:
@@ -147,8 +148,9 @@ class HttpNetwork:
         headers = wire.signature_headers(pad, "PUT", self._facts.server, image.counter, image.digest)
         try:
             answer = self._call("PUT", pad, headers, image.data)
-        except TransientNetworkError:
-            self._unanswered[pad.address] = image.digest
+        except TransientNetworkError as error:
+            if not error.slow_down:  # which says that it was not done
+                self._unanswered[pad.address] = image.digest
             raise
         if answer.status == 409 and self._stored_digest(pad) == image.digest:
             return

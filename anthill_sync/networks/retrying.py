@@ -159,7 +159,7 @@ class _Operation(Generic[T]):
         self._call = current_call()
         self._stop = self._call.stop if self._call else threading.Event()
         self._deadline = policy.clock() + policy.settings.retry_seconds
-        self._attempts = 0
+        self._attempts = self._refusals = 0
         self._error: TransientNetworkError | None = None  # of the last attempt
         self._verdict: Exception | None = None  # what the next attempt raises instead of calling
 
@@ -203,7 +203,7 @@ class _Operation(Generic[T]):
         if self._verdict is not None:
             raise self._verdict
         try:
-            with self._policy.gate.turn(self._stop) as granted:
+            with self._policy.gate.turn(self._stop, self._refusals) as granted:
                 if not granted:
                     self._verdict = self._error or Interrupted(f"stopped before the network could {self._name} a pad")
                     raise self._verdict
@@ -211,6 +211,7 @@ class _Operation(Generic[T]):
                 return self._action()
         except TransientNetworkError as error:
             self._error = error
+            self._refusals += error.slow_down
             raise
 
     def _pause(self, upper: float) -> float:

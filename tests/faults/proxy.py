@@ -71,7 +71,7 @@ class Proxy:
 
     upstream: str
     plan: Plan = nothing
-    retry_after: str = "0"  # what 429 and 503 ask for
+    retry_after: str = "0"  # what 429 and 503 ask for; empty: they do not
     says: Mapping[str, Saying] = field(default_factory=dict)  # by fault
     wire: bytearray | None = None  # takes all that goes over it, both ways, when it is there
     requests: int = 0
@@ -234,7 +234,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(answer)
 
     def _say(self, status: str) -> None:
-        asks = "" if status == "500" else f"Retry-After: {self.proxy.retry_after}\r\n"
+        asks = "" if status == "500" or not self.proxy.retry_after else f"Retry-After: {self.proxy.retry_after}\r\n"
         self.wfile.write(f"HTTP/1.1 {status} Said by the proxy\r\n{asks}Content-Length: 0\r\n\r\n".encode())
 
     def _say_parts(self, saying: Saying) -> None:

@@ -43,7 +43,7 @@ class Interrupter:
     """Profiles the calling thread; raises at its moment number ``at`` (0: never).
 
     A moment is where the interpreter looks for signals while it runs this package: a function begins, or a call of one
-    has just returned.
+    has just returned. Not when a ``with`` has entered a lock, which newer Pythons tell profilers of: they do not look there.
     """
 
     def __init__(self, at: int) -> None:
@@ -52,6 +52,8 @@ class Interrupter:
     def profile(self, frame: FrameType, event: str, argument: Any) -> None:
         code = frame.f_code
         if event not in ("call", "return", "c_return") or not code.co_filename.startswith(PACKAGE) or code.co_name == "<genexpr>":
+            return
+        if event == "c_return" and argument.__name__ == "__enter__":
             return
         self.moments += 1
         if self.moments == self.at:
