@@ -89,7 +89,7 @@ def test_enough_short_checks_read_every_block_and_pad_once(
         runs += 1
         assert runs < 100
     assert read == every(store)
-    assert looked == list(range(store.usage().pads.total))
+    assert sorted(looked) == list(range(store.usage().pads.total))  # by several threads
     assert runs >= (len(read) + len(looked)) // items
     assert not json.loads((store.home / CURSOR_NAME).read_text())["cursors"]
 
