@@ -11,6 +11,7 @@ from pathlib import Path
 
 from . import rivals
 from .figures import HEADINGS, Figure
+from .limits import LIMITS
 
 LIBRARIES = ("anthill_sync", "cryptography", "blake3", "typer", "tqdm", "obstore")
 
@@ -68,8 +69,13 @@ These figures come from {kind}.
 * The slow network: reserving a pad takes 50 ms, writing it 100 ms, and 20 of each may run at once.
 * Swift is four nodes on the loopback with three replicas (``scripts/swift-cluster``), on the same cores. rclone gets the
   same bytes as files of 4 MiB, because this server takes no upload in parts; it is Debian's.
-* The index of the store with many pads is in memory (``/dev/shm``), so that no disk is measured.
+* The index of the store with many blocks is in memory (``/dev/shm``), so that no disk is measured; its network keeps nothing.
 
+
+What is possible, and what stands between
+=========================================
+
+{_limits(only)}
 
 The machine
 ===========
@@ -97,6 +103,10 @@ def _list_table(figures: list[Figure]) -> str:
     for row in rows:
         lines += [f"   {'*' if number == 0 else ' '} - {cell}".rstrip() for number, cell in enumerate(row)]
     return "\n".join(lines) + "\n"
+
+
+def _limits(only: list[str]) -> str:
+    return "".join(f"* *{group}*: {text}\n" for group, text in LIMITS.items() if not only or group in only)
 
 
 def _facts(folder: Path) -> str:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import subprocess
 import sys
 import threading
 import time
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .object_work import WORK as OBJECT_WORK
+from .processes import MAXRSS_BYTES
 from .small_work import SMALL_WORK
 from .timing import Answer, timed
 
@@ -40,7 +43,7 @@ def get(home: str, target: str) -> Answer:
 
 
 def journal(home: str, source: str) -> Answer:
-    """Bytes written to the index's files for one file as a value of many small pads, on a network in memory."""
+    """Bytes written to the index's files for one file as a value of many small pads, on a network that keeps nothing."""
     from anthill_sync import Store, durable
 
     written = 0
@@ -50,23 +53,29 @@ def journal(home: str, source: str) -> Answer:
         written += len(data)
         real(fd, data, *place)
 
+    _slow_down(0.0, 0.0)
     with Store.create(home, network="memory://", pad_size=SMALL_PAD) as store:
         durable.write_all = partial(count, durable.write_all)
         durable.write_at = partial(count, durable.write_at)
-        entry = store.put("value", Path(source))
-    assert entry.transfer is not None
-    return {"bytes": written, "pads": entry.transfer.pads_written}
+        store.put("value", Path(source))
+    return {"bytes": written}
 
 
 def open_store(home: str) -> Answer:
-    """Seconds to open a store and to know its keys, imports included only where opening needs them."""
+    """Seconds to open a store and to know its keys, imports included only where opening needs them; and by how much that
+    raises the peak memory of the process, in bytes."""
     from anthill_sync import Store
 
     def open_it() -> None:
         with Store.open(home) as store:
             assert len(store) == 1
 
-    return {"seconds": timed(open_it)}
+    before = _peak()
+    return {"seconds": timed(open_it), "bytes": _peak() - before}
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_BYTES
 
 
 def keys(home: str, count: str) -> Answer:
@@ -86,10 +95,12 @@ class SlowNetwork:
         self.properties, self._reserve, self._write = real.properties, reserve, write
 
     def reserve(self, pad: Any) -> None:
-        time.sleep(self._reserve)
+        if self._reserve:
+            time.sleep(self._reserve)
 
     def write(self, pad: Any, image: Any) -> None:
-        time.sleep(self._write)
+        if self._write:
+            time.sleep(self._write)
 
     def confirm(self, pad: Any, digest: bytes) -> None:
         """At once."""
@@ -103,15 +114,9 @@ class SlowNetwork:
 
 def slow(home: str, pads: str, pad_size: str, reserve: str, write: str) -> Answer:
     """Seconds of a put of so many new pads over a slow network, retries and all."""
-    from anthill_sync import Store, creating
+    from anthill_sync import Store
 
-    names = vars(creating)  # where the store looks for the network of its URL
-    real = names["open_network"]
-
-    def open_network(*arguments: Any, **named: Any) -> Any:
-        return SlowNetwork(real(*arguments, **named), reserve=float(reserve), write=float(write))
-
-    names["open_network"] = open_network
+    _slow_down(float(reserve), float(write))
     with Store.create(home, network="memory://", pad_size=int(pad_size)) as store:
         size = (int(pads) - 1) * (int(pad_size) - 1024)  # full chunks, and one pad for the manifest
         data = b"a" * size  # not zeros, whose memory would be given out only when the put reads it
@@ -120,13 +125,26 @@ def slow(home: str, pads: str, pad_size: str, reserve: str, write: str) -> Answe
     return {"seconds": seconds}
 
 
-def imports() -> Answer:
-    """How many modules of libraries that only some commands need ``import anthill_sync`` loads."""
-    import anthill_sync
+def _slow_down(reserve: float, write: float) -> None:
+    """Stores that are made from now on have a ``SlowNetwork``."""
+    from anthill_sync import creating
 
-    assert anthill_sync.__version__
+    names = vars(creating)  # where the store looks for the network of its URL
+    real = names["open_network"]
+
+    def open_network(*arguments: Any, **named: Any) -> Any:
+        return SlowNetwork(real(*arguments, **named), reserve=reserve, write=write)
+
+    names["open_network"] = open_network
+
+
+def imports() -> Answer:
+    """Seconds of ``import anthill_sync`` in a Python that has loaded nothing else, and how many modules of libraries that only
+    some commands need it loads."""
+    code = "import time; t = time.perf_counter(); import anthill_sync, sys; print(time.perf_counter() - t, *sys.modules)"
+    seconds, *names = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     heavy = {"requests", "urllib3", "tqdm", "typer", "backoff", "cryptography"}
-    return {"modules": sum(name.split(".")[0] in heavy for name in sys.modules)}
+    return {"seconds": float(seconds), "modules": sum(name.split(".")[0] in heavy for name in names)}
 
 
 def bare(url: str, count: str, size: str) -> Answer:
