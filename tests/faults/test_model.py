@@ -103,8 +103,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _settle(self, change: Change, ended: bool) -> None:
         if self._is_made(change):
-            self._make(change)
-            return
+            if ended or change != {key: self.values.get(key) for key in change}:
+                self._make(change)
+            return  # else the same as before: it may not have begun, and a change before it may yet be found
         assert not ended, f"{sorted(change)}: the call ended well and is not done"
         found = {key: self.rig.store.get(key) for key in change}
         assert found == {key: self.values.get(key) for key in change}, f"{sorted(change)}: neither old nor new"
