@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -42,11 +42,11 @@ def forked(action: Callable[[], object]) -> int:
     return pid
 
 
-def wait_for_threads() -> None:
-    """Before a fork, where every Store was closed: a lock that an ending thread holds at a fork is held in the child for ever,
-    those of the libraries below Python too."""
+def wait_for_threads(others: Container[threading.Thread]) -> None:
+    """Before a fork, where every Store of this test was closed: a lock that an ending thread holds at a fork is held in the
+    child for ever, those of the libraries below Python too. ``others``: idle ones, of tests before this one."""
     for thread in threading.enumerate():
-        if thread.name.startswith("anthill-"):
+        if thread.name.startswith("anthill-") and thread not in others:
             thread.join(PATIENCE)
 
 

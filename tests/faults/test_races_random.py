@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -45,12 +46,13 @@ def fresh(tmp_path: Path, number: int) -> Path:
 
 
 def test_many_processes_change_one_store_and_nothing_is_damaged(tmp_path: Path, campaign: Begin) -> None:
+    others = set(threading.enumerate())
     with campaign("races", "8 processes", short=20, long=200) as run:
         for number in range(run.goal):
             with run.case("random mutations by 8 processes", number):
                 home = fresh(tmp_path, number)
                 racers = [Racer(home, racer, run.random(number, racer)) for racer in range(PROCESSES)]
-                wait_for_threads()
+                wait_for_threads(others)
                 pids = [forked(partial(racer.run, STEPS)) for racer in racers]
                 assert [exit_code(pid) for pid in pids] == [0] * PROCESSES
                 assert_as_acknowledged(home)
