@@ -51,12 +51,19 @@ def break_tables(home: Path) -> None:
         path.write_bytes(data)
 
 
-def break_journal(home: Path) -> None:
-    """One line in the middle."""
+def break_line(home: Path, number: int) -> None:
     path = home / "index.journal"
     lines = path.read_bytes().splitlines(keepends=True)
-    lines[len(lines) // 2] = b"x" + lines[len(lines) // 2][1:]
+    lines[number] = b"x" + lines[number][1:]
     path.write_bytes(b"".join(lines))
+
+
+def break_journal(home: Path) -> None:
+    """A line in the middle that tells nothing of a value: the order of lines is up to the threads, and a value whose line
+    and whose manifest are both damaged is lost."""
+    lines = (home / "index.journal").read_bytes().splitlines()
+    idle = [number for number, line in enumerate(lines) if b'"r":[["idle",[]]]' in line]
+    break_line(home, idle[len(idle) // 2])
 
 
 def lose_index(home: Path) -> None:
@@ -185,6 +192,28 @@ def test_power_lost_at_any_point_it_is_finished_by_running_it_again(
                         home = disk.found(survival, done.random(number), tmp_path / "found")
                         assert_nothing_wrong(home)
                         assert_mended(home, case)
+
+
+def test_whichever_line_is_damaged_over_damaged_pads_repair_keeps_every_value_but_the_one_it_tells_of(tmp_path: Path) -> None:
+    """Whose manifest is on a damaged pad; it is named, where another line has its name too."""
+    home = tmp_path / "template"
+    Store.create(home, pad_size=PAD).close()
+    run(home, lambda store: [store.put(key, value) for key, value in BEFORE.items()])
+    break_tables(home)
+    kept_all = 0
+    for number, line in enumerate((home / "index.journal").read_bytes().splitlines()):
+        copied = copy(home, tmp_path / "copy")
+        break_line(copied, number)
+        named = run(copied, lambda store: store.repair()).lost
+        with Store.open(copied) as store:
+            assert store.check(read_data=True).problems == ()
+            found = {key: store[key] for key in store}
+        gone = BEFORE.keys() - found.keys()
+        assert found == {key: BEFORE[key] for key in found}
+        assert gone == set(named) or all(f'"publish","{key}"'.encode() in line for key in gone)
+        assert len(gone) <= 1
+        kept_all += not gone
+    assert kept_all
 
 
 def test_old_files_are_kept_before_anything_takes_their_place(tmp_path: Path) -> None:
