@@ -89,7 +89,7 @@ class Committer:
 
     def _compare(self, pad: int, counter: int) -> None:
         try:
-            self.pads.check_unchanged(pad, counter)
+            self.pads.check_unchanged(pad, counter, self.journal.index.digest(pad))
         except BaseException:
             self._sending.discard(pad)  # nothing was sent
             raise

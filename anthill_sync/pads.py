@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
-from .errors import AnotherWriter, BlockDamaged, NetworkError, PadNotFound, RolledBack
+from .errors import AnotherWriter, BlockDamaged, NetworkError, PadConflict, PadNotFound, RolledBack
 from .image import Header, Table, parse_header, parse_table
 from .keys import MasterKey, PadKey
 from .networks.base import Image, Network, any_replica
@@ -18,6 +18,7 @@ from .space import HEADER_SIZE
 from .values import Extent
 
 UNKNOWN_DIGEST = bytes(16)
+_COPY = "Is a copy of this home in use elsewhere? If not, 'anthill recover' goes on from what the pads show"
 
 T = TypeVar("T")
 
@@ -103,7 +104,7 @@ class Pads:
         if found > counter:
             raise AnotherWriter(
                 f"{self.describe(pad)} was written by another writer (counter {found}, ours is {counter}); nothing was written. "
-                "Is a copy of this home in use elsewhere? If not, 'anthill recover' goes on from what the pads show",
+                f"{_COPY}",
                 pad=pad,
             )
         if found < counter:
@@ -113,10 +114,24 @@ class Pads:
                 pad=pad,
             )
 
-    def check_unchanged(self, pad: int, counter: int) -> None:
-        """Compare the stored header with ``counter`` before a replacement, unless the network itself does."""
-        if counter and not self.network.properties.compares_counters:
+    def check_unchanged(self, pad: int, counter: int, digest: bytes) -> None:
+        """Compare what is stored with ``counter`` before a replacement, unless the network itself does; with ``digest``
+        too where it keeps digests: two homes may have written images of one counter there."""
+        facts = self.network.properties
+        if not counter or facts.compares_counters:
+            return
+        if digest == UNKNOWN_DIGEST or not facts.keeps_digests:
             self.compare(pad, self.read_header(pad)[0], counter)
+        else:
+            self._confirm_unchanged(pad, counter, digest)
+
+    def _confirm_unchanged(self, pad: int, counter: int, digest: bytes) -> None:
+        try:
+            self.network.confirm(self.name(pad), digest)
+        except PadConflict:
+            self.compare(pad, self.read_header(pad)[0], counter)
+            told = f"{self.describe(pad)} holds another writer's image; nothing was written. {_COPY}"
+            raise AnotherWriter(told, pad=pad) from None
 
     def remember(self, pad: int, image: StoredImage | None) -> None:
         """Keep (or forget) the image of a pad that may take more blocks."""

@@ -101,6 +101,16 @@ def test_a_store_without_conditions_is_asked_once_more_for_each_step(wire: Wire)
     assert wire.counted(partial(network.write, PAD, SECOND)) == {"PUT": 1}  # its header was compared before, by a read
 
 
+def test_a_store_that_only_creates_proves_a_first_image_by_its_answer_and_is_looked_at_for_a_later_one(wire: Wire) -> None:
+    network = wire.anew(("create", "metadata"))
+    assert wire.counted(partial(network.write, PAD, FIRST), partial(network.confirm, PAD, FIRST.digest)) == {"PUT": 1}
+    calls = partial(network.write, PAD, SECOND), partial(network.confirm, PAD, SECOND.digest)
+    assert wire.counted(*calls) == {"HEAD": 1, "PUT": 1}
+    vars(network)["_bucket"].delete(PAD.address)
+    with pytest.raises(TransientNetworkError):
+        network.confirm(PAD, SECOND.digest)
+
+
 def test_a_store_that_keeps_nothing_is_read_back(wire: Wire) -> None:
     network = wire.anew(())
     plant(wire.store, PAD.address, bytes(FIRST.data), marked=False)

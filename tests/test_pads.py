@@ -161,18 +161,30 @@ def test_the_stored_counter_is_compared_before_every_replacement(
 ) -> None:
     bench.put(bench.image(stored))
     if error is None:
-        bench.pads.check_unchanged(PAD, 3)
+        bench.pads.check_unchanged(PAD, 3, A)
     else:
         with pytest.raises(error):
-            bench.pads.check_unchanged(PAD, 3)
+            bench.pads.check_unchanged(PAD, 3, A)
     assert bench.network.calls == {"read": 1}
+
+
+def test_where_the_network_keeps_digests_another_image_of_the_same_counter_is_told_too() -> None:
+    bench = Bench(keeps_digests=True)
+    digest = bench.put(bench.image(3))
+    bench.pads.check_unchanged(PAD, 3, digest)
+    assert bench.network.calls == {"confirm": 1}
+    bench.pads.check_unchanged(PAD, 3, UNKNOWN_DIGEST)
+    for counter, error in ((3, AnotherWriter), (4, AnotherWriter), (2, RolledBack)):
+        bench.put(bench.image(counter, b"another ant"))
+        with pytest.raises(error):
+            bench.pads.check_unchanged(PAD, 3, digest)
 
 
 def test_nothing_is_compared_before_a_first_write_or_where_the_network_compares() -> None:
     first = Bench()
-    first.pads.check_unchanged(PAD, 0)
+    first.pads.check_unchanged(PAD, 0, UNKNOWN_DIGEST)
     comparing = Bench(compares_counters=True)
-    comparing.pads.check_unchanged(PAD, 3)
+    comparing.pads.check_unchanged(PAD, 3, A)
     assert not first.network.calls
     assert not comparing.network.calls
 

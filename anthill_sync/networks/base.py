@@ -33,6 +33,7 @@ class Properties:
     server: str | None = None  # who the other side said it is when the store was made; None: networks without a name
     shows_reservations: bool = True  # a reserved, empty pad is there; False: reserving asks nobody, the first write creates
     eventual: bool = False  # its replicas may differ for a while: see ``any_replica``
+    keeps_digests: bool = False  # ``confirm`` need not read an image to tell which one it is
     abilities: tuple[str, ...] = ()  # what an object store was found to be able to do
 
 

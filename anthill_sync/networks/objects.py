@@ -52,14 +52,18 @@ class _Ours:
     digest: bytes
     size: int
     tag: Tag | None
+    proven: bool  # by the write's own answer, which nobody has asked for yet
 
 
 class ObjectNetwork:
     """Pads of at most ``pad_size`` bytes in ``bucket``, which has ``abilities``; see ``object_probe``.
 
     With conditional writes a store compares an object's state by itself, so its answer to a write is proof; and
-    ``write`` compares counters. Other stores may be eventual: there ``confirm`` looks, and what this process has just
-    written and does not see yet is a failure that may pass. ``_lock`` guards ``_ours``; no call is made under it.
+    ``write`` compares counters. Other stores may be eventual: what this process has just written and does not see yet is
+    a failure that may pass, and ``confirm`` looks, but for an image that was to create its object and did: the answer
+    tells that it is kept. (A look would cost a third of the put on Swift, and of two homes that create one pad in the same
+    moment it noticed only those whose requests ended in a certain order.) ``_lock`` guards ``_ours``; no call is made
+    under it.
     """
 
     def __init__(self, bucket: Bucket, *, scheme: str, pad_size: int, connections: int, abilities: tuple[str, ...]) -> None:
@@ -83,6 +87,7 @@ class ObjectNetwork:
             connections=connections,
             shows_reservations=False,
             eventual=not self._strong,
+            keeps_digests=self._marks,
             abilities=abilities,
         )
 
@@ -106,7 +111,7 @@ class ObjectNetwork:
         read."""
         ours = self._remembered(pad)
         just_written = ours is not None and ours.digest == digest
-        if just_written and self._strong:
+        if ours is not None and just_written and self._take_proof(pad, ours):
             return
         stored = self._look(pad)
         if stored is None and not just_written:
@@ -114,7 +119,7 @@ class ObjectNetwork:
         whole = ours is None or stored is None or not just_written or stored.size == ours.size
         if stored is not None and stored.digest == digest and whole:
             return
-        if just_written:
+        if ours is not None and just_written and (stored is None or (stored.counter or 0) < ours.counter):
             self._not_yet(pad)
         raise PadConflict(f"pad {pad.address} holds another image than the one written", pad=pad.address)
 
@@ -146,7 +151,7 @@ class ObjectNetwork:
         except TransientNetworkError:
             self._unanswered[pad.address] = image.digest
             raise
-        self._remember(pad, image, tag)
+        self._remember(pad, image, tag, proven=image.counter == 1 and self._creates and self._marks)
 
     def _first(self, pad: Pad, image: Image) -> Tag | None:
         if self._creates:
@@ -205,7 +210,7 @@ class ObjectNetwork:
             return False
         if stored is None or stored.digest != image.digest:
             return False
-        self._remember(pad, image, stored.tag)
+        self._remember(pad, image, stored.tag, proven=False)
         return True
 
     # -- reading
@@ -249,11 +254,20 @@ class ObjectNetwork:
 
     # -- what was just written
 
-    def _remember(self, pad: Pad, image: Image, tag: Tag | None) -> None:
+    def _remember(self, pad: Pad, image: Image, tag: Tag | None, *, proven: bool) -> None:
         with self._lock:
-            self._ours[pad.address] = _Ours(image.counter, image.digest, len(image.data), tag)
+            self._ours[pad.address] = _Ours(image.counter, image.digest, len(image.data), tag, proven)
             while len(self._ours) > _REMEMBERED:
                 self._ours.popitem(last=False)
+
+    def _take_proof(self, pad: Pad, ours: _Ours) -> bool:
+        """True where the write's answer proved it, and no other writer can have come since without being noticed: where
+        nothing is compared that is for once, and whoever asks later wants to know what is there by then."""
+        if self._strong or not ours.proven:
+            return self._strong
+        with self._lock:
+            self._ours[pad.address] = replace(ours, proven=False)
+        return True
 
     def _forget(self, pad: Pad) -> _Ours | None:
         with self._lock:

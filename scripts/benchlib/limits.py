@@ -28,8 +28,8 @@ LIMITS = {  # by group
         "20 threads that send ready images with ``requests``. A put makes those images meanwhile, reserves, and journals."
     ),
     "objects": (
-        "20 threads that send ready images with obstore. A put makes those images meanwhile and journals; rclone seals "
-        "its files as well."
+        "20 threads that send ready images with obstore, or read them. A put makes those images meanwhile and journals, a "
+        "get opens them; rclone does as much with its files."
     ),
     "rivals": "The same work, as others do it; see the first rows for what the disk allows.",
     "tree": "One ``fsync`` for each group of files that share a pad, and a ``stat`` and a read for each.",

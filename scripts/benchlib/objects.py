@@ -85,7 +85,11 @@ def _transfers(cluster: Swift, folder: Path, rounds: int, mib: int) -> list[Figu
         return float(work("objects-put", cluster.below("bare"), mib // PAD_MIB, PAD_MIB * 1024**2)["seconds"])
 
     def bare_get() -> float:
-        seconds = float(work("objects-get", cluster.below("bare"))["seconds"])
+        return float(work("objects-get", cluster.below("bare"))["seconds"])
+
+    def bare_get_into() -> float:
+        seconds = float(work("objects-get", cluster.below("bare"), back)["seconds"])
+        back.unlink()
         work("objects-remove", cluster.below("bare"))
         return seconds
 
@@ -105,6 +109,9 @@ def _transfers(cluster: Swift, folder: Path, rounds: int, mib: int) -> list[Figu
         return float(work("put", folder / "home", source, cluster.below("pads"))["seconds"])
 
     def get() -> float:
+        return float(work("get-nowhere", folder / "home")["seconds"])
+
+    def get_into() -> float:
         seconds = float(work("get", folder / "home", back)["seconds"])
         run("cmp", source, back)
         back.unlink()
@@ -112,19 +119,20 @@ def _transfers(cluster: Swift, folder: Path, rounds: int, mib: int) -> list[Figu
         work("objects-remove", cluster.below("pads"))
         return seconds
 
-    bare_puts, bare_gets, sealed_puts, sealed_gets, puts, gets = alternately(
-        rounds, bare_put, bare_get, rclone_put, rclone_get, put, get
-    )
+    steps = bare_put, bare_get, bare_get_into, rclone_put, rclone_get, put, get, get_into
+    bare_puts, bare_gets, bare_files, sealed_puts, sealed_gets, puts, gets, files = alternately(rounds, *steps)
     size = f"{mib} MiB"
     return [
         Figure(f"rclone crypt, {size} to Swift in files of 4 MiB, 20 at once", "s", sealed_puts),
         Figure(f"put of {size} to Swift; ratio to rclone", "s", puts, 1.0, sealed_puts),
         Figure(f"PUT of {size} to Swift in objects of 4 MiB, 20 bare threads of obstore", "s", bare_puts),
         Figure(f"put of {size} to Swift; ratio to bare obstore", "s", puts, 1 / 0.8, bare_puts),
-        Figure(f"rclone crypt, {size} from Swift", "s", sealed_gets),
-        Figure(f"get of {size} from Swift; ratio to rclone", "s", gets, 1.0, sealed_gets),
-        Figure(f"GET of {size} from Swift, 20 bare threads of obstore", "s", bare_gets),
-        Figure(f"get of {size} from Swift; ratio to bare obstore", "s", gets, 1 / 0.8, bare_gets),
+        Figure(f"rclone crypt, {size} from Swift into files", "s", sealed_gets),
+        Figure(f"get of {size} from Swift into a file, durable; ratio to rclone", "s", files, 1.0, sealed_gets),
+        Figure(f"GET of {size} from Swift into a file, synced, 20 bare threads of obstore", "s", bare_files),
+        Figure(f"get of {size} from Swift into a file, durable; ratio to bare obstore", "s", files, 1 / 0.8, bare_files),
+        Figure(f"GET of {size} from Swift into memory, 20 bare threads of obstore", "s", bare_gets),
+        Figure(f"get of {size} from Swift, written nowhere; ratio to bare obstore", "s", gets, 1 / 0.8, bare_gets),
     ]
 
 

@@ -42,6 +42,14 @@ def get(home: str, target: str) -> Answer:
         return {"seconds": timed(lambda: store.get_into("value", target))}
 
 
+def get_nowhere(home: str) -> Answer:
+    """The value of that store, in order, onto /dev/null."""
+    from anthill_sync import Store
+
+    with Store.open(home) as store, open(os.devnull, "wb", buffering=0) as nowhere:
+        return {"seconds": timed(lambda: store.get_into("value", nowhere))}
+
+
 def journal(home: str, source: str) -> Answer:
     """Bytes written to the index's files for one file as a value of many small pads, on a network that keeps nothing."""
     from anthill_sync import Store, durable
@@ -254,6 +262,7 @@ WORK: dict[str, Callable[..., Answer]] = {
     **SMALL_WORK,
     "put": put,
     "get": get,
+    "get-nowhere": get_nowhere,
     "journal": journal,
     "open": open_store,
     "keys": keys,

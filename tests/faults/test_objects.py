@@ -7,7 +7,7 @@ import random
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 from anthill_sync import Store, creating
 from anthill_sync.errors import AnthillError, PutFailed
 from anthill_sync.networks import objects
+from anthill_sync.networks.object_calls import Bucket
 from anthill_sync.settings import Settings
 from tests.cli_tools import Shell, environment, spawn
 from tests.support.objects import KEYS, STRONG, local_objects, moto
@@ -125,6 +126,34 @@ def test_a_key_with_data_in_the_bucket_makes_no_second_store_but_in_another_slot
     with Store.create(tmp_path / "second", network=store.network_url, key_file=store.key_path, slot=1, pad_size=PAD) as other:
         other["k"] = b"w"
         assert (other["k"], store["k"]) == (b"w", b"v")
+
+
+def test_two_homes_that_a_store_lets_create_one_pad_are_told_before_they_replace_it(
+    tmp_path: Path, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Swift does for requests of the same moment: whoever began last wins, and both hear that they made the object."""
+    monkeypatch.setattr(objects, "probe", lambda bucket, settings: WEAK)
+    url = f"s3://{moto().bucket()}/team/pads?endpoint={proxy.url}"
+    Store.create(tmp_path / "home", network=url, pad_size=PAD, settings=QUICK).close()
+    shutil.copytree(tmp_path / "home", tmp_path / "copy")
+    with Store.open(tmp_path / "home") as ours, Store.open(tmp_path / "copy") as theirs:
+        ours["ours"] = b"1"
+        with monkeypatch.context() as patch:
+            patch.setattr(Bucket, "create", Bucket.replace)
+            theirs["theirs"] = b"2"
+        assert told(lambda: ours.put("more", b"3")) == 76
+        assert told(lambda: ours["ours"]) == 65
+        assert [problem.kind for problem in ours.check(read_data=True).problems] == ["block", "pad"]
+        assert (theirs["theirs"], theirs.check(read_data=True).problems) == (b"2", ())
+    with Store.open(tmp_path / "home") as later:
+        assert told(lambda: later.put("more", b"3")) in (65, 76)
+
+
+def told(action: Callable[[], object]) -> int:
+    """The exit code of what it raises."""
+    with pytest.raises(AnthillError) as caught:
+        action()
+    return caught.value.exit_code
 
 
 # -- crashes
