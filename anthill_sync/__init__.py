@@ -36,16 +36,16 @@ if TYPE_CHECKING:
         StoreLocked,
         TryAgain,
     )
+    from .reports import CheckReport, DrillReport, Problem, RecoveryReport, Usage
     from .store import Store
-    from .summaries import CheckReport, DrillReport, Entry, Pending, Problem, RecoveryReport, ResumeReport, Usage
+    from .summaries import Entry, Pending, ResumeReport
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Store": "store",
-    **dict.fromkeys(
-        ("CheckReport", "DrillReport", "Entry", "Pending", "Problem", "RecoveryReport", "ResumeReport", "Usage"), "summaries"
-    ),
+    **dict.fromkeys(("Entry", "Pending", "ResumeReport"), "summaries"),
+    **dict.fromkeys(("CheckReport", "DrillReport", "Problem", "RecoveryReport", "Usage"), "reports"),
     **dict.fromkeys(
         (
             "AnthillError",

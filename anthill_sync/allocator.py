@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .committer import Committer
 from .events import OnEvent
@@ -20,12 +20,13 @@ from .planning import Planner
 from .rewriting import Rewriter
 from .settings import CHUNK_MARGIN, Settings
 from .sources import Source
-from .summaries import ByteSummary, ExtentRange, PadSummary
 from .supply import PadSupply
 from .takeover import map_of, resolve, run_record
 from .uploads import Upload
-from .usage import extent_ranges, summarise
 from .writing import Work, Writer
+
+if TYPE_CHECKING:
+    from .reports import ByteSummary, ExtentRange, PadSummary
 
 
 class MemoryAllocator:
@@ -133,12 +134,16 @@ class MemoryAllocator:
 
     def get_storage_and_pad_summary(self) -> tuple[PadSummary, ByteSummary, bytes]:
         """Pads and bytes, used and free, and one byte per pad: 0 empty to 255 full."""
+        from .usage import summarise  # here and below: most programs never ask
+
         with self.lock:
             stored = sum(value.size for value in list(self._journal.index.values.values()))
             return summarise(self.supply.map, stored)
 
     def extent_ranges(self) -> tuple[ExtentRange, ...]:
         """What every byte of every pad is used for, in order."""
+        from .usage import extent_ranges
+
         with self.lock:
             pending = list(self._journal.index.pending_uploads.values())
             extents = [block.extent for each in pending for _, block in each.blocks.blocks()]

@@ -15,9 +15,9 @@ from .lines import snapshot_lines
 from .memory_map import Kind, MemoryMap
 from .pads import UNKNOWN_DIGEST
 from .recovery_scan import Found, look
+from .reports import CheckReport, Problem
 from .sealing import OVERHEAD, image_digest
 from .session import Session
-from .summaries import CheckReport, Problem
 from .takeover import holds_all_live, map_of
 from .values import Block
 

@@ -22,8 +22,8 @@ from . import checking, durable
 from .checking import CheckOptions, Job, jobs_below, local_problems, pad_problems, read_blocks
 from .errors import IndexDamaged, InvalidArgument
 from .index import MasterIndex
+from .reports import CheckReport, Problem
 from .session import Session
-from .summaries import CheckReport, Problem
 
 log = logging.getLogger(__name__)
 

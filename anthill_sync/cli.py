@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import gc
 import shlex
 import shutil
 import sys
 from datetime import datetime, timezone
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from . import cli_checks, cli_completion, cli_data, cli_keys, cli_recovery, cli_serve, cli_settings
 from .cli_ages import recent
 from .cli_bugs import leave_no_core
+from .cli_commands import App, command, root_options
 from .cli_guard import CLOSED_OUTPUT, exit_code, guarded
 from .cli_limits import seconds_left
 from .cli_options import KeyName, key_text
 from .cli_output import discard_rest, fill_standard_descriptors, is_terminal
 from .cli_pictures import draw, write_svg
 from .cli_signals import Signals, die
-from .console import Console, command, root_options
+from .console import Console
 from .errors import InvalidArgument, KeyNotFound, PartialFailure
 from .render import (
     entry_fields,
@@ -37,9 +39,11 @@ from .render import (
     usage_listing,
 )
 from .settings import parse_duration
-from .summaries import Pending
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__)
+if TYPE_CHECKING:
+    from .summaries import Pending
+
+app = App(help=__doc__)
 
 KeyNames = Annotated[list[str], typer.Argument(metavar="KEY...", parser=key_text)]
 SomeKeys = Annotated[list[str] | None, typer.Argument(metavar="[KEY...]", parser=key_text)]
@@ -254,6 +258,8 @@ def main(argv: list[str] | None = None) -> int:
             code = 130
     if signals.received is not None:
         die(signals.received)
+    if argv is None:
+        gc.freeze()  # the process ends: looking for what could be freed takes as long as listing a store
     return code
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .cli_commands import App, command
 from .cli_options import key_text
-from .console import Console, command
+from .console import Console
 from .errors import Damaged, InvalidArgument
 from .render import check_fields, check_listing, drill_fields, plural, timestamp
 from .settings import parse_duration
-from .summaries import CheckReport
+
+if TYPE_CHECKING:
+    from .reports import CheckReport
 
 
-def register(app: typer.Typer) -> None:
+def register(app: App) -> None:
     """Add the commands to ``app``."""
     command(app, "json", "run")(check)
     command(app, "json", "run")(drill)

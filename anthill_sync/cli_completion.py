@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
-from .console import Console, command
+from .cli_commands import App, command
+from .console import Console
 from .errors import InvalidArgument
 
 
-def register(app: typer.Typer) -> None:
+def register(app: App) -> None:
     """Add the command to ``app``, whose commands it completes."""
 
     def completion(console: Console, shell: Annotated[str, typer.Argument(metavar="SHELL", help="bash, fish or zsh.")]) -> None:

@@ -12,25 +12,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .cli_commands import App, command
 from .cli_estimate import Wanted, show
 from .cli_limits import seconds_left
 from .cli_options import KeyName
 from .cli_output import TerminalText, is_terminal
 from .cli_trees import changed, fail_for, listed, scan_tree
-from .console import Console, command
+from .console import Console
 from .errors import AnthillError, DestinationExists, InvalidArgument, KeyNotFound, NoRoom
 from .render import got_fields, human_size, plural, put_fields
 from .settings import parse_size
-from .summaries import Entry
 
 if TYPE_CHECKING:  # trees are imported when -r is given: the commands should start quickly
     from .store import Store
+    from .summaries import Entry
     from .trees import Found, Left
 
 Recursive = Annotated[bool, typer.Option("-r", "--recursive", help="A directory, as keys below KEY.")]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: App) -> None:
     """Add the commands to ``app``."""
     command(app, "json", "progress", "yes", "max_pads", "run", "limit_upload", "threads", "max_duration", "lock")(put)
     command(app, "json", "progress", "run", "limit_download", "threads")(get)

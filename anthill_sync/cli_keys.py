@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import Console, command
+from .cli_commands import App, command
+from .console import Console
 from .errors import InvalidArgument, SourceNotFound
 from .render import printable
 from .settings import resolve
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 _MOST = 4096  # bytes read of a key on standard input
 
 
-def register(app: typer.Typer) -> None:
+def register(app: App) -> None:
     """Add the commands to ``app``."""
-    group = typer.Typer(help="Look after the key: a copy on paper, a proof, another passphrase.")
+    group = App(help="Look after the key: a copy on paper, a proof, another passphrase.")
     command(group)(export)
     command(group, "json")(verify)
     command(group)(passphrase)

@@ -14,7 +14,7 @@ from .errors import DestinationExists
 
 if TYPE_CHECKING:
     from .console import Console
-    from .summaries import Usage
+    from .reports import Usage
 
 
 def draw(console: Console, usage: Usage) -> None:

@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .cli_commands import App, command
 from .cli_settings import assignment
-from .console import Console, command
+from .console import Console
 from .errors import AnthillError, InvalidArgument, PartialFailure
 from .render import plural, problem_line, recovery_fields
 from .settings import resolve
-from .summaries import RecoveryReport
 
 if TYPE_CHECKING:
     from .config import Config
+    from .reports import RecoveryReport
 
 
-def register(app: typer.Typer) -> None:
+def register(app: App) -> None:
     """Add the commands to ``app``."""
     command(app, "json", "run", "lock")(repair)
     command(app, "json", "run", "lock")(recover)

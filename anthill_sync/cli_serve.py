@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .cli_commands import App, command
 from .cli_logging import words_handler
-from .console import Console, command
+from .console import Console
 from .errors import ConfigurationError, InvalidArgument
 from .settings import parse_size
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _LISTEN = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]]+)):([0-9]{1,5})")
 
 
-def register(app: typer.Typer) -> None:
+def register(app: App) -> None:
     """Add the command to ``app``."""
     command(app)(serve)
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import Console, command
+from .cli_commands import App, command
+from .console import Console
 from .errors import ConfigurationError, InvalidArgument
 from .settings import SETTING_FIELDS, environment_name, parse_setting, parse_size, resolve
 
@@ -26,7 +27,7 @@ _STDIN = "-"
 _MOST_TYPED = 64 * 1024  # characters of a value; keys of service accounts have 2,400
 
 
-def register(app: typer.Typer) -> None:
+def register(app: App) -> None:
     """Add the commands to ``app``."""
     command(app)(init)
     command(app)(config)

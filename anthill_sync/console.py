@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import inspect
 import io
 import logging
 import sys
 import time
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from . import cli_limits
-from .cli_guard import guarded
-from .cli_options import COMMON, EXTRA, Option
 from .cli_output import Output, is_terminal
 from .cli_questions import answer_reservation
 from .cli_signals import Signals
@@ -228,75 +222,7 @@ def _stderr() -> typing.TextIO:
     return sys.stderr if sys.stderr is not None else io.StringIO()
 
 
-# -- commands
-
-Command = TypeVar("Command", bound=Callable[..., int | None])
-
-
-def command(app: typer.Typer, *extra: str) -> Callable[[Command], Command]:
-    """Register a function ``(console, ...) -> exit code or None`` with the common options and the ``extra`` ones."""
-    names = [*extra, "metrics", "ping"] if "run" in extra else extra
-    options = [*COMMON, *(EXTRA[name] for name in names if name != "run")]
-
-    def register(function: Command) -> Command:
-        @functools.wraps(function)
-        def run(ctx: typer.Context, **given: Any) -> int:
-            console = _console(ctx.obj, {name: given.pop(name) for name, _, _ in options})
-            name = ctx.command_path.partition(" ")[2]
-            action = functools.partial(function, console, **given)
-            return guarded(console, functools.partial(_told, console, name, action) if "run" in extra else action, name)
-
-        _declare(run, _own_parameters(function), options)
-        app.command()(run)
-        return function
-
-    return register
-
-
-def _told(console: Console, name: str, action: Callable[[], int | None]) -> int | None:
-    """Others want to hear of this command, from its begin on."""
-    from .cli_runs import begin
-
-    console.run = begin(console, name)
-    return action()
-
-
-def root_options(app: typer.Typer, show_version: Callable[[bool], None]) -> None:
-    """Accept the common options, and ``--version``, before the command."""
-    version = typer.Option("--version", is_eager=True, callback=show_version, help="Show the version, and exit.")
-
-    def run(ctx: typer.Context, **given: Any) -> None:
-        del given["version"]
-        ctx.obj = _console(ctx.obj, given)
-
-    _declare(run, [], [*COMMON, ("version", Annotated[bool, version], False)])
-    app.callback()(run)
-
-
-def _declare(run: Callable[..., Any], own: list[inspect.Parameter], options: Sequence[Option]) -> None:
-    """Give ``run`` the parameters ``own`` and ``options``, in the form typer reads."""
-    context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
-    common = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=d, annotation=a) for n, a, d in options]
-    parameters = [context, *own, *common]
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in parameters}
-
-
-def _own_parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    """The parameters of a command besides its console, with their annotations resolved."""
-    hints = {name: _bare(hint) for name, hint in typing.get_type_hints(function, include_extras=True).items()}
-    own = list(inspect.signature(function).parameters.values())[1:]
-    return [p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[p.name]) for p in own]
-
-
-def _bare(hint: Any) -> Any:
-    """Python 3.10 puts Optional around the annotation of a parameter whose default is None, and typer then overlooks
-    the option inside."""
-    inside = [each for each in typing.get_args(hint) if typing.get_origin(each) is Annotated]
-    return inside[0] if typing.get_origin(hint) is typing.Union and inside else hint
-
-
-def _console(root: Console, given: dict[str, Any]) -> Console:
+def merged(root: Console, given: dict[str, Any]) -> Console:
     """Options given after the command win over those before it; ``-v`` adds up."""
     values = {f.name: getattr(root, f.name) for f in fields(Console)}
     values.update({name: value for name, value in given.items() if value not in (None, False, 0)})

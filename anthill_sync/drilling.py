@@ -22,9 +22,9 @@ from .index import MasterIndex, PadStatus
 from .networks import normalise_url
 from .reader import Reader
 from .recovery_home import make_from_pads
+from .reports import DrillReport, Problem, RecoveryReport
 from .session import Session
 from .settings import CHUNK_MARGIN, MAX_PAD_SIZE
-from .summaries import DrillReport, Problem, RecoveryReport
 from .values import Value
 
 

@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from .render import human_size, plural
-from .summaries import ExtentRange, Usage, Use
+from .reports import ExtentRange, Usage, Use
 
 TERMINAL_LINES = 8
 _SVG_COLUMNS, _SVG_ROWS = 256, 64

@@ -16,8 +16,8 @@ from .memory_map import WHOLE_PAD
 from .recovery_index import Rebuilt, blocks_of_missing, rebuild
 from .recovery_scan import Found, Scan, chunk_sizes, scan
 from .recovery_witness import Witness, read_witness
+from .reports import Problem, RecoveryReport
 from .session import Session
-from .summaries import Problem, RecoveryReport
 from .takeover import map_of
 
 Tell = Callable[[Problem], object]

@@ -21,10 +21,10 @@ from .pads import Pads
 from .pipeline import Pipeline
 from .recovery import recover
 from .recovery_scan import Found, Scan, pad_size_of, scan
+from .reports import RecoveryReport
 from .sealing import Sealer
 from .session import Session
 from .settings import CHUNK_MARGIN, MAX_PAD_SIZE, Settings, resolve
-from .summaries import RecoveryReport
 
 
 def recover_home(

@@ -6,9 +6,12 @@ import json
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .summaries import CheckReport, DrillReport, Entry, Pending, Problem, RecoveryReport, Usage
+if TYPE_CHECKING:
+    from .reports import CheckReport, DrillReport, Problem, RecoveryReport, Usage
+    from .summaries import Entry, Pending
+
 
 FORMAT = 1  # of every JSON object on stdout; fields are added, never removed or renamed
 

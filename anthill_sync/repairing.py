@@ -13,9 +13,9 @@ from .operation import Operation
 from .recovery import State, Tell, look, prove, put_in_place
 from .recovery_index import Rebuilt
 from .recovery_scan import Found
+from .reports import Problem, RecoveryReport
 from .session import Session
 from .sources import Source, StoredSource
-from .summaries import Problem, RecoveryReport
 from .takeover import map_of
 from .uploads import Upload
 from .values import Value

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, overload
 
-from . import checking_rounds, creating, drilling, putting, recovery_home, removing, repairing
-from .checking import CheckOptions
+from . import creating, putting, removing
 from .config import default_home as _default_home
 from .entries import check_key, check_prefix, detail_of, entry_of, pending_of, under, value_of
 from .errors import AnthillError, InvalidArgument, KeyNotFound
@@ -19,7 +18,10 @@ from .reader import OnProgress
 from .reopening import Openable, Opening
 from .settings import Settings
 from .sources import SourceLike
-from .summaries import CheckReport, DrillReport, Entry, Pending, Problem, RecoveryReport, ResumeReport, Usage
+from .summaries import Entry, Pending, ResumeReport
+
+if TYPE_CHECKING:
+    from .reports import CheckReport, DrillReport, Problem, RecoveryReport, Usage
 
 D = TypeVar("D")
 
@@ -95,6 +97,8 @@ class Store(Openable, MutableMapping[str, bytes]):
         """Rebuild a store's index from its pads, and from what is still sound of the index; a sound index stays as it is.
         Where no store is, or ``config.json`` is damaged, ``network``, ``key_file`` and ``slot`` say which pads; a store
         that is there is never turned into another one. Files that are replaced stay beside under names of their own."""
+        from . import recovery_home
+
         place, why = _default_home() if home is None else (Path(home).absolute(), "it was named")
         return recovery_home.recover_home(
             place,
@@ -264,6 +268,8 @@ class Store(Openable, MutableMapping[str, bytes]):
 
     def usage(self) -> Usage:
         """The store in numbers."""
+        from .reports import Usage  # here and below: most programs never ask
+
         session, config = self._session, self._session.config
 
         def count(quiet: bool) -> Usage:
@@ -286,18 +292,25 @@ class Store(Openable, MutableMapping[str, bytes]):
         ``sample`` that random percentage of them. Without either limit every pad is compared with the index as well. With
         ``max_seconds`` as many blocks as that time allows, from where the last such check stopped, which is remembered in
         the home."""
+        from . import checking_rounds
+        from .checking import CheckOptions
+
         options = CheckOptions(check_prefix(prefix), read_data, sample, seed)
         return checking_rounds.check(self._session, options, max_seconds)
 
     def drill(self, *, values: int = 10, seed: int | None = None) -> DrillReport:
         """Rebuild the index from key and network alone, in a temporary home, compare it with this one, and read ``values``
         random values of it. Changes nothing here and on the network, and waits for nobody."""
+        from . import drilling
+
         return drilling.drill(self._session, values=values, seed=seed)
 
     def repair(self, *, on_problem: Callable[[Problem], object] | None = None) -> RecoveryReport:
         """Read and prove everything, then mend it: the index as ``recover`` does, and damaged pads, off which all that can
         be read is taken first. ``on_problem`` hears of each thing that is wrong before anything is changed. On a sound
         store nothing is written."""
+        from . import repairing
+
         return repairing.repair(self._session, on_problem or (lambda problem: None))
 
     # -- MutableMapping

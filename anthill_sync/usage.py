@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Iterator
 
 from .memory_map import Kind, MemoryMap
+from .reports import ByteSummary, ExtentRange, PadSummary, Use
 from .space import HEADER_SIZE, TABLE_FIXED, Space
-from .summaries import ByteSummary, ExtentRange, PadSummary, Use
 from .values import Extent
 
 _EQUAL_KINDS = re.compile(rb"(.)\1*", re.DOTALL)

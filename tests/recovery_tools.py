@@ -9,7 +9,7 @@ from typing import Any
 
 from anthill_sync.index import MasterIndex, PadStatus
 from anthill_sync.recovery import recover
-from anthill_sync.summaries import RecoveryReport
+from anthill_sync.reports import RecoveryReport
 from anthill_sync.values import Value
 from tests.store_tools import StoreRig
 

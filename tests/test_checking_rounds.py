@@ -13,7 +13,7 @@ import pytest
 from anthill_sync import Store, checking, durable
 from anthill_sync.checking_rounds import CURSOR_NAME, check_some
 from anthill_sync.errors import InvalidArgument, TransientNetworkError
-from anthill_sync.summaries import CheckReport
+from anthill_sync.reports import CheckReport
 
 from .cli_tools import make_shell
 

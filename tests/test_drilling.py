@@ -14,7 +14,7 @@ from anthill_sync import Store, drilling
 from anthill_sync.errors import InvalidArgument
 from anthill_sync.lock import FileLock
 from anthill_sync.recovery_home import make_from_pads
-from anthill_sync.summaries import RecoveryReport
+from anthill_sync.reports import RecoveryReport
 
 from .cli_tools import Shell, make_shell, secret_file
 from .support.servers import serve

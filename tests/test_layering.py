@@ -60,7 +60,7 @@ LAYERS = [
     ("pads and journal", ["pads", "image", "journal", "groupcommit", "lines", "lock"]),
     ("pure rooms", ["index", "values", "memory_map", "space", "sealing", "keys", "keylocks", "paper", "sources"]),
     ("networks", ["networks/*"]),
-    ("ground", ["errors", "events", "settings", "summaries", "durable", "private_files", "threads", "rates"]),
+    ("ground", ["errors", "events", "settings", "summaries", "reports", "durable", "private_files", "threads", "rates"]),
 ]
 
 # Where each library may be imported.

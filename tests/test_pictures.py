@@ -14,7 +14,7 @@ import pytest
 from anthill_sync import Store
 from anthill_sync.pictures import cells, svg_picture, terminal_picture
 from anthill_sync.render import in_columns, shown_width
-from anthill_sync.summaries import ByteSummary, ExtentRange, PadSummary, Usage, Use
+from anthill_sync.reports import ByteSummary, ExtentRange, PadSummary, Usage, Use
 
 from .cli_tools import LAUNCHER, PROGRAM, Gate, Shell, Terminal, environment, make_shell, spawn
 from .store_tools import wait_until

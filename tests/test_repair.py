@@ -12,7 +12,8 @@ import pytest
 from anthill_sync import Store
 from anthill_sync.errors import AnthillError, Damaged, PermanentNetworkError, PutFailed
 from anthill_sync.index import PadStatus
-from anthill_sync.summaries import BlockPlace, Problem, RecoveryReport
+from anthill_sync.reports import Problem, RecoveryReport
+from anthill_sync.summaries import BlockPlace
 from tests.faults.scenarios import crash_at
 from tests.recovery_tools import (
     FILES,

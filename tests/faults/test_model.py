@@ -20,7 +20,7 @@ from anthill_sync import Store, durable
 from anthill_sync.config import EMBEDDED_NETWORK
 from anthill_sync.errors import KeyNotFound, NetworkError, PutFailed, TryAgain
 from anthill_sync.networks import memory
-from anthill_sync.summaries import RecoveryReport
+from anthill_sync.reports import RecoveryReport
 from tests.recovery_tools import facts, is_clean, lose_index, recovered
 from tests.store_tools import CHUNK, StoreRig, permanent, transient
 

@@ -114,8 +114,7 @@ def test_a_user_without_a_home_directory_is_told_how_to_name_one(
 
 def test_every_command_is_among_the_cases() -> None:
     """But ``serve``, which ends when it is told to."""
-    named = {command.name or command.callback.__name__ for command in cli.app.registered_commands if command.callback}
-    assert named - {"serve"} <= {case.words.split()[0] for case in CASES}
+    assert set(cli.app.declared) - {"serve"} <= {case.words.split()[0] for case in CASES}
 
 
 def command_without(descriptors: tuple[int, ...], words: list[str]) -> int:
