@@ -19,6 +19,7 @@ from .cli_bugs import leave_no_core
 from .cli_commands import App, command, root_options
 from .cli_guard import CLOSED_OUTPUT, exit_code, guarded
 from .cli_limits import seconds_left
+from .cli_memory import share_heaps
 from .cli_options import KeyName, key_text
 from .cli_output import discard_rest, fill_standard_descriptors, is_terminal
 from .cli_pictures import draw, write_svg
@@ -184,6 +185,7 @@ def usage(
 @command(app, "json", "progress", "yes", "run", "limit_upload", "threads", "max_duration", "lock")
 def resume(console: Console, keys: SomeKeys = None) -> None:
     """Finish interrupted puts whose source file can be read; all of them, or those named."""
+    share_heaps()
     with console.store() as store, console.reporting() as report:
         left = seconds_left(console)
         done = store.resume(*(keys or []), confirm=console.confirm(store), on_event=report, max_duration=left)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .cli_commands import App, command
+from .cli_memory import share_heaps
 from .cli_options import key_text
 from .console import Console
 from .errors import Damaged, InvalidArgument
@@ -39,6 +40,7 @@ def check(
     limit = None if max_duration is None else parse_duration(max_duration)
     if limit is not None and (share is not None or not read_data):
         raise InvalidArgument("--max-duration goes with --read-data, not with --sample")
+    share_heaps()
     with console.store(read_only=True) as store:
         report = store.check(prefix, read_data=read_data or share is not None, sample=share, seed=seed, max_seconds=limit)
     console.bytes_done = report.bytes_read

@@ -15,6 +15,7 @@ import typer
 from .cli_commands import App, command
 from .cli_estimate import Wanted, show
 from .cli_limits import seconds_left
+from .cli_memory import share_heaps
 from .cli_options import KeyName
 from .cli_output import TerminalText, is_terminal
 from .cli_trees import changed, fail_for, listed, scan_tree
@@ -71,6 +72,7 @@ def put(
     if dry_run:  # what a command will write is as unknown as stdin, and it is not run for this
         show(console, Wanted(key, "-" if words else place, recursive, if_absent, checksum, excluded))
         return
+    share_heaps()
     with console.store() as store:
         if recursive:
             key = check_prefix(key)
@@ -191,6 +193,7 @@ def get(
     length: Annotated[str | None, typer.Option("--length", metavar="N", help="Bytes at most.")] = None,
 ) -> None:
     """Read a value."""
+    share_heaps()
     start, count = parse_size(offset), None if length is None else parse_size(length)
     if recursive:
         if dest == "-" or start or count is not None:
