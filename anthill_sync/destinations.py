@@ -49,6 +49,7 @@ class FileDestination:
         """Write ``data`` at ``offset``."""
         with translated(self._path):
             durable.write_at(self._fd, data, offset)
+        durable.begin_sync(self._fd, offset, len(data))
 
     def restart(self) -> None:
         """Begin again with nothing written."""

@@ -1,11 +1,13 @@
 """Shared pads: blocks and manifests that wait for one, and the upload that takes everything queued so far.
 
 Small puts from many threads share images this way: while an image of a pad is on its way, what comes for the pad
-collects, and the next image takes it all.
+collects, and the next image takes it all. It waits a moment for those who were just answered, when they come again at once:
+without, half of the threads would always wait while the other half is served.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 
 from .committer import Committer
@@ -18,6 +20,10 @@ from .pipeline import Pipeline
 from .space import Space
 from .uploads import Upload
 
+PATIENCE = 0.2  # of the time that a pad's image took, at most, is waited for more to come for the next one
+_SLOW = 0.02  # seconds; an image that takes less is sent at once
+_STEP = 0.003  # seconds in which something has to come, or nothing more is waited for
+
 
 class SpaceUnit:
     """The next image of one shared pad."""
@@ -27,6 +33,11 @@ class SpaceUnit:
 
     def run(self) -> None:
         self._shared.upload(self)
+
+
+def pause(seconds: float) -> None:
+    """Let others run."""
+    time.sleep(seconds)
 
 
 class SharedPads:
@@ -39,6 +50,7 @@ class SharedPads:
         self._composer = Composer(committer, source_failed)
         self._items: dict[Space, list[Item]] = {}
         self._rewriters: dict[Space, list[Operation]] = {}
+        self._served: tuple[Space | None, float] = (None, 0.0)  # whose image served several, and until when its next one waits
         self._wanted: dict[Space, Operation] = {}  # planned spaces whose pad is part of an operation's demand
 
     def reset(self) -> None:
@@ -140,19 +152,33 @@ class SharedPads:
         if unit.space.blocked:
             self._refuse(unit.space)
             return
+        self._gather(unit)
         batch = self._start(unit)
         if batch is None:
             return
+        began = time.monotonic()
         try:
             with calling(joint_call(batch.operations())):
                 self._send(batch)
         except BaseException as error:  # noqa: BLE001 - the operations carry it to their callers
             self._fail(batch, error)
         finally:
-            self._end(batch)
+            self._end(batch, time.monotonic() - began)
             for operation, count in batch.pieces().items():
                 operation.work_ends()
                 operation.leave(count)
+
+    def _gather(self, unit: SpaceUnit) -> None:
+        """Wait while more comes for this image, where several were served by the one before a moment ago."""
+        space, ends = self._served
+        before = -1
+        while space is unit.space and time.monotonic() < ends and not unit.operation.stop.is_set():
+            with self._supply.lock:
+                count = len(self._items.get(unit.space, []))
+            if count == before:
+                return
+            before = count
+            pause(_STEP)
 
     def _start(self, unit: SpaceUnit) -> Batch | None:
         space, supply = unit.space, self._supply
@@ -178,13 +204,15 @@ class SharedPads:
         batch.counter = self._committer.counter(batch.pad)
         return batch
 
-    def _end(self, batch: Batch) -> None:
-        """Let go of the pad; what came for it meanwhile goes into its next image."""
+    def _end(self, batch: Batch, took: float) -> None:
+        """Let go of the pad, whose image ``took`` so many seconds; what came for it meanwhile goes into its next image."""
         sealed = set(batch.sealed)
         with self._supply.lock:
             for item in batch.items:
                 if item not in sealed:
                     self._supply.map.release(item.placement)
+            if took > _SLOW and len(batch.items) > 1:
+                self._served = (batch.space, time.monotonic() + took * PATIENCE)
             waiting = [item.operation for item in self._items.get(batch.space, [])] + self._rewriters.get(batch.space, [])
             if waiting and not batch.space.blocked:
                 batch.space.busy = False
