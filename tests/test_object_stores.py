@@ -386,8 +386,8 @@ BARE = ("create", "ranges")
 COSTS: dict[tuple[str, ...], dict[str, dict[str, int]]] = {
     STRONG: {"new": {"PUT": 41}, "again": {"PUT": 1}, "again, reopened": {"GET": 1, "HEAD": 1, "PUT": 1}},
     WEAK: {
-        "new": {"PUT": 41, "HEAD": 41},
-        "again": {"GET": 1, "PUT": 1, "HEAD": 1},
+        "new": {"PUT": 41},
+        "again": {"PUT": 1, "HEAD": 2},
         "again, reopened": {"GET": 1, "PUT": 1, "HEAD": 1},
     },
     BARE: {

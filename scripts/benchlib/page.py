@@ -87,7 +87,7 @@ To make them again
 
 ::
 
-   scripts/bench                 # print all figures; about seven minutes, 13 GiB of disk
+   scripts/bench                 # print all figures; about 40 minutes, 20 of them for the index, 13 GiB of disk
    scripts/bench --quick         # smaller and shorter
    scripts/bench --check         # exit code 1 when a goal is missed
    scripts/bench --only latency  # one group of them
