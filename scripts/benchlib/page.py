@@ -50,7 +50,7 @@ def _file_system(folder: Path) -> str:
 
 def page(figures: list[Figure], folder: Path, *, quick: bool, only: list[str], name: str) -> str:
     """The whole page, as ``docs/NAME``; ``only``: the groups that were measured, none for all."""
-    title = f"Performance: {', '.join(only)}" if only else "Performance"
+    title = f"Performance: {', '.join(only)}" if 0 < len(only) < 4 else "Performance"
     command = " ".join(["scripts/bench", *(f"--only {group}" for group in only), f"--out docs/{name}"])
     kind = "a quick run, with smaller sizes and fewer rounds: only an impression" if quick else "a full run"
     return f"""{"=" * len(title)}
