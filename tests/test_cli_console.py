@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -18,7 +19,7 @@ from anthill_sync.cli_signals import GRACE_SECONDS, Signals, Stopped
 from anthill_sync.render import human_size, listing, plural, printable, timestamp
 from anthill_sync.summaries import Entry
 
-from .cli_tools import ROOT, call, environment, run
+from .cli_tools import PATIENCE, ROOT, call, environment, run
 
 COMMANDS = ["init", "config", "put", "get", "ls", "stat", "mv", "rm", "usage", "resume", "abandon", "reserve", "trim", "check"]
 COMMANDS += ["drill", "repair", "recover", "serve", "completion", "key"]
@@ -168,6 +169,50 @@ def test_signals_ignored_at_start_stay_ignored() -> None:
         signal.raise_signal(signal.SIGHUP)
         assert signals.received is None
     assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+
+@pytest.fixture
+def no_switching() -> Iterator[None]:
+    """A thread that runs goes on until it waits for something."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1000)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("handlers", "no_switching")
+def test_a_signal_that_another_thread_received_ends_a_wait_for_a_lock() -> None:
+    """As one does that comes in the moment before the wait begins: the interpreter tells the main thread of neither."""
+    taken, about_to_wait, over = threading.Semaphore(0), threading.Event(), threading.Event()
+    rescued = []
+
+    def receive() -> None:
+        about_to_wait.wait()
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+        if not over.wait(PATIENCE):
+            rescued.append("the main thread noticed nothing")
+            taken.release()
+
+    receiver = threading.Thread(target=receive)
+    receiver.start()
+    with Signals() as signals:
+        with pytest.raises(Stopped):  # noqa: PT012
+            about_to_wait.set()
+            taken.acquire()
+        assert signals.received == signal.SIGTERM
+    over.set()
+    receiver.join()
+    assert rescued == []
+
+
+@pytest.mark.usefixtures("handlers")
+def test_what_wakes_the_main_thread_ends_with_the_command() -> None:
+    before, files = threading.active_count(), os.listdir("/dev/fd")
+    with Signals():
+        assert threading.active_count() == before + 1
+    assert threading.active_count() == before
+    assert os.listdir("/dev/fd") == files
+    assert signal.set_wakeup_fd(-1) == -1
 
 
 def test_a_signal_after_the_grace_ends_the_process_at_once(tmp_path: Path) -> None:
