@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from .errors import BlockDamaged
-from .networks.base import Call, calling
+from .networks.base import Buffer, Call, calling
 from .pads import Pads
 from .pipeline import Pipeline
 from .sealing import OVERHEAD
@@ -100,7 +100,7 @@ class Downloader:
         block = self._block(value, chunk)
         sealer = self._pads.sealer
 
-        def opens(sealed: bytes) -> memoryview:
+        def opens(sealed: Buffer) -> memoryview:
             buffer = self._buffers.take()  # once there is something to open
             sealer.open_block_into(block.data_id, chunk, sealed, buffer)
             return buffer

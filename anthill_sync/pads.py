@@ -12,7 +12,7 @@ from typing import TypeVar
 from .errors import AnotherWriter, BlockDamaged, NetworkError, PadConflict, PadNotFound, RolledBack
 from .image import Header, Table, parse_header, parse_table
 from .keys import MasterKey, PadKey
-from .networks.base import Image, Network, any_replica
+from .networks.base import Buffer, Image, Network, any_replica
 from .sealing import Sealer, image_digest
 from .space import HEADER_SIZE
 from .values import Extent
@@ -51,12 +51,12 @@ class Pads:
         """The pad's address and signature."""
         return self._key.pad(self._slot, pad)
 
-    def read_extent(self, extent: Extent) -> bytes:
+    def read_extent(self, extent: Extent) -> Buffer:
         """The sealed bytes of one block, fewer when the image is shorter. ``PadNotFound`` when it is not there."""
         pad, offset, length = extent
         return self.network.read(self.name(pad), offset, length)
 
-    def open_extent(self, extent: Extent, opens: Callable[[bytes], T]) -> T:
+    def open_extent(self, extent: Extent, opens: Callable[[Buffer], T]) -> T:
         """What ``opens`` makes of the sealed bytes of one block. Where replicas may differ, any may answer, and only if
         its bytes do not open the newest is asked for: blocks are never overwritten, so those that open are right."""
         if self.network.properties.eventual:
@@ -66,18 +66,18 @@ class Pads:
 
     def read_header(self, pad: int) -> tuple[Header | None, bytes]:
         """The stored header and its bytes; None when the pad is reserved and empty."""
-        data = self.network.read(self.name(pad), 0, HEADER_SIZE)
+        data = bytes(self.network.read(self.name(pad), 0, HEADER_SIZE))
         return parse_header(data, self.describe(pad)), data
 
     def read_table(self, pad: int, header: Header, packed: bytes) -> Table:
         """The table that belongs to this header; reads only the table."""
         name = self.name(pad)
-        sealed = self.network.read(name, HEADER_SIZE + header.payload, header.table)
+        sealed = bytes(self.network.read(name, HEADER_SIZE + header.payload, header.table))
         return parse_table(self.sealer, name.address, packed, sealed)
 
     def read_image(self, pad: int) -> tuple[bytes, Header | None]:
         """The whole image and its header."""
-        data = self.network.read(self.name(pad))
+        data = bytes(self.network.read(self.name(pad)))
         return data, parse_header(data[:HEADER_SIZE], self.describe(pad))
 
     def stored(self, pad: int, counter: int, digest: bytes) -> tuple[StoredImage, bool]:

@@ -88,7 +88,7 @@ class Archive:
 
     def read(self, address: str, offset: int, length: int | None) -> bytes:
         """The image, or a part of it; ``PadNotFound``."""
-        return self._network.read(NamedPad(address), offset, length)
+        return bytes(self._network.read(NamedPad(address), offset, length))
 
     def reserve(self, address: str) -> bool:
         """True: the pad is new; False: it was there, empty. ``StoredConflict`` if it holds an image."""

@@ -130,7 +130,7 @@ class StoreRig:
 
     def image(self, pad: int) -> bytes:
         """What the network holds for a pad now."""
-        return self.raw.read(self.key.pad(self.config.slot, pad))
+        return bytes(self.raw.read(self.key.pad(self.config.slot, pad)))
 
     def pad_file(self, pad: int) -> Path:
         """The file of a pad of the embedded directory."""

@@ -122,7 +122,7 @@ class RefusesMetadata(Odd):
 
 
 class NoRanges(Odd):
-    def read(self, name: str, offset: int, length: int | None, limit: int, *, newest: bool = True) -> tuple[bytes, Stored]:
+    def read(self, name: str, offset: int, length: int | None, limit: int, *, newest: bool = True) -> tuple[memoryview, Stored]:
         return super().read(name, 0, None, limit)
 
 
@@ -132,7 +132,7 @@ class KeepsEverything(Odd):
 
 
 class NoTags(Odd):
-    def read(self, name: str, offset: int, length: int | None, limit: int, *, newest: bool = True) -> tuple[bytes, Stored]:
+    def read(self, name: str, offset: int, length: int | None, limit: int, *, newest: bool = True) -> tuple[memoryview, Stored]:
         data, found = super().read(name, offset, length, limit)
         return data, Stored(found.size, None, found.counter, found.digest)
 
@@ -178,7 +178,7 @@ def test_what_a_store_does_not_do_is_not_relied_on(kind: Callable[[], Bucket]) -
 class Forgetful(Odd):
     """Never shows what it took."""
 
-    def read(self, name: str, offset: int, length: int | None, limit: int, *, newest: bool = True) -> tuple[bytes, Stored]:
+    def read(self, name: str, offset: int, length: int | None, limit: int, *, newest: bool = True) -> tuple[memoryview, Stored]:
         raise Missing
 
 
@@ -189,7 +189,7 @@ class Slow(Odd):
         super().__init__()
         self.looks = 0
 
-    def read(self, name: str, offset: int, length: int | None, limit: int, *, newest: bool = True) -> tuple[bytes, Stored]:
+    def read(self, name: str, offset: int, length: int | None, limit: int, *, newest: bool = True) -> tuple[memoryview, Stored]:
         self.looks += 1
         if self.looks % 3:
             raise Missing
@@ -201,9 +201,9 @@ class Older(Odd):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first: dict[str, tuple[bytes, Stored]] = {}
+        self.first: dict[str, tuple[memoryview, Stored]] = {}
 
-    def read(self, name: str, offset: int, length: int | None, limit: int, *, newest: bool = True) -> tuple[bytes, Stored]:
+    def read(self, name: str, offset: int, length: int | None, limit: int, *, newest: bool = True) -> tuple[memoryview, Stored]:
         if name not in self.first:
             self.first[name] = super().read(name, offset, length, limit)
         return self.first[name]
@@ -222,7 +222,7 @@ class Partial(Odd):
 
     seen = False
 
-    def read(self, name: str, offset: int, length: int | None, limit: int, *, newest: bool = True) -> tuple[bytes, Stored]:
+    def read(self, name: str, offset: int, length: int | None, limit: int, *, newest: bool = True) -> tuple[memoryview, Stored]:
         data, found = super().read(name, offset, length, limit)
         self.seen = self.seen or len(data) == 500
         return data, found
@@ -232,14 +232,14 @@ class Appending(Odd):
     """Keeps the end of what was there."""
 
     def _put(self, name: str, image: Image, mode: Any, marked: bool) -> Tag | None:
-        before = super().read(name, 0, None, 1 << 30)[0] if self.look(name) else b""
+        before = bytes(super().read(name, 0, None, 1 << 30)[0]) if self.look(name) else b""
         data = bytes(image.data) + before[len(image.data) :]
         return super()._put(name, Image(data, image.counter, image.digest), mode, marked)
 
 
 class Haunted(Odd):
-    def read(self, name: str, offset: int, length: int | None, limit: int, *, newest: bool = True) -> tuple[bytes, Stored]:
-        return b"boo", Stored(3, None, None, None)
+    def read(self, name: str, offset: int, length: int | None, limit: int, *, newest: bool = True) -> tuple[memoryview, Stored]:
+        return memoryview(b"boo"), Stored(3, None, None, None)
 
 
 class Full(Odd):

@@ -92,11 +92,13 @@ class Network(Protocol):
         ``PadNotFound``, another image ``PadConflict``.
         """
 
-    def read(self, pad: Pad, offset: int = 0, length: int | None = None) -> bytes:
+    def read(self, pad: Pad, offset: int = 0, length: int | None = None) -> Buffer:
         """The image's bytes from ``offset``, at most ``length`` of them (None: to its end).
 
-        A range beyond the image is cut, so fewer bytes than asked for are no error; a reserved,
-        empty pad reads as ``b""``. A missing pad raises ``PadNotFound``. Changes nothing.
+        What is returned is the caller's and never changes; it may be a view of memory that a library
+        allocated, which copying 4 MiB out of would cost as long as opening them. A range beyond the image is cut, so
+        fewer bytes than asked for are no error; a reserved, empty pad reads as no bytes. A missing
+        pad raises ``PadNotFound``. Changes nothing.
         """
 
     def close(self) -> None:

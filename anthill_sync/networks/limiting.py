@@ -15,7 +15,7 @@ from datetime import datetime
 from ..errors import Interrupted
 from ..rates import Timetable
 from ..settings import Settings, timetable
-from .base import Image, Network, Pad, Properties, current_call
+from .base import Buffer, Image, Network, Pad, Properties, current_call
 
 Sleep = Callable[[threading.Event, float], object]  # stop event, seconds; returns early when the event is set
 
@@ -93,7 +93,7 @@ class LimitedNetwork:
         """Confirm: no bytes worth counting."""
         self._inner.confirm(pad, digest)
 
-    def read(self, pad: Pad, offset: int = 0, length: int | None = None) -> bytes:
+    def read(self, pad: Pad, offset: int = 0, length: int | None = None) -> Buffer:
         """Read, when the bytes asked for may come."""
         if self._download is None:
             return self._inner.read(pad, offset, length)

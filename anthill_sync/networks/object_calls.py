@@ -79,21 +79,22 @@ class Bucket:
             return None
         return _stored(found)
 
-    def read(self, name: str, offset: int, length: int | None, limit: int, *, newest: bool = True) -> tuple[bytes, Stored]:
-        """At most ``length`` bytes from ``offset`` (None: all), and what else is told. ``Missing``; ``OutsideRange`` where
-        a range begins at the object's end or beyond; an object larger than ``limit`` is not ours: ``ProtocolError``."""
+    def read(self, name: str, offset: int, length: int | None, limit: int, *, newest: bool = True) -> tuple[memoryview, Stored]:
+        """At most ``length`` bytes from ``offset`` (None: all), where the library has them, and what else is told.
+        ``Missing``; ``OutsideRange`` where a range begins at the object's end or beyond; an object larger than ``limit`` is
+        not ours: ``ProtocolError``."""
         options: Any = {}
         if length is not None:
             options = {"range": (offset, offset + length)}
         elif offset:
             options = {"range": {"offset": offset}}
 
-        def get() -> tuple[bytes, Stored]:
+        def get() -> tuple[memoryview, Stored]:
             found = obstore.get(self._newest if newest else self._store, self._prefix + name, options=options)
             stored = _stored(found)
             if stored.size > limit:
                 raise ProtocolError(f"{self.where}: an object has {stored.size} bytes, more than a pad", pad=name)
-            return bytes(found.bytes()), stored
+            return memoryview(found.bytes()), stored
 
         return self._do("read", name, get)
 

@@ -171,7 +171,7 @@ class _Probe:
             self._marks = False
             self._write(image)
 
-    def _read(self, offset: int = 0, length: int | None = None) -> tuple[bytes, Stored]:
+    def _read(self, offset: int = 0, length: int | None = None) -> tuple[memoryview, Stored]:
         """One look at an object that has been written."""
         try:
             return self._bucket.read(self._name, offset, length, 2 * _LARGE)

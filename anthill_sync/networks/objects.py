@@ -17,7 +17,7 @@ from blake3 import blake3
 
 from ..errors import PadConflict, PadNotFound, TransientNetworkError
 from ..settings import Settings
-from .base import Image, Pad, Properties, any_replica_will_do
+from .base import Buffer, Image, Pad, Properties, any_replica_will_do
 from .local import check_fits
 from .object_calls import Bucket, Missing, OutsideRange, Refused, Stored, Tag
 from .object_probe import IF_MATCH, METADATA, ONLY_CREATE, RANGES, probe
@@ -123,7 +123,7 @@ class ObjectNetwork:
             self._not_yet(pad)
         raise PadConflict(f"pad {pad.address} holds another image than the one written", pad=pad.address)
 
-    def read(self, pad: Pad, offset: int = 0, length: int | None = None) -> bytes:
+    def read(self, pad: Pad, offset: int = 0, length: int | None = None) -> Buffer:
         """The image, or a range of it, in one request."""
         size = self._properties.pad_size
         if length == 0 or offset >= size:
@@ -226,7 +226,7 @@ class ObjectNetwork:
             return None
         return replace(stored, digest=blake3(data).digest(length=16))
 
-    def _read(self, pad: Pad, offset: int, length: int | None) -> bytes:
+    def _read(self, pad: Pad, offset: int, length: int | None) -> memoryview:
         ours = None if self._strong else self._remembered(pad)  # before: what is written meanwhile need not be seen
         try:
             newest = not any_replica_will_do()

@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeVar
 
 from ..errors import Interrupted, NetworkError, TransientNetworkError
 from ..settings import Settings
-from .base import Image, Network, Pad, Properties, current_call
+from .base import Buffer, Image, Network, Pad, Properties, current_call
 from .pacing import PacingGate
 
 Sleep = Callable[[threading.Event, float], object]  # stop event, seconds; returns early when the event is set
@@ -130,7 +130,7 @@ class RetryingNetwork:
         """Confirm, repeated."""
         self._run("confirm", pad, partial(self._inner.confirm, pad, digest))
 
-    def read(self, pad: Pad, offset: int = 0, length: int | None = None) -> bytes:
+    def read(self, pad: Pad, offset: int = 0, length: int | None = None) -> Buffer:
         """Read, repeated."""
         return self._run("read", pad, partial(self._inner.read, pad, offset, length))
 

@@ -93,6 +93,6 @@ class WatchedNetwork(Wrapper):
 def stored(network: Network, pad: Pad) -> bytes:
     """The pad's bytes; none where there is no such pad."""
     try:
-        return network.read(pad)
+        return bytes(network.read(pad))
     except PadNotFound:
         return b""

@@ -106,7 +106,7 @@ class Wrapper:
     def confirm(self, pad: Pad, digest: bytes) -> None:
         self._around("confirm", pad, partial(self.inner.confirm, pad, digest))
 
-    def read(self, pad: Pad, offset: int = 0, length: int | None = None) -> bytes:
+    def read(self, pad: Pad, offset: int = 0, length: int | None = None) -> Buffer:
         return self._around("read", pad, partial(self.inner.read, pad, offset, length))
 
     def close(self) -> None:
