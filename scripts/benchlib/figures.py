@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
+from typing import TypeVar
 
+T = TypeVar("T")
 Samples = tuple[float, ...]
 DIGITS = {"s": 3, "ms": 2, "/s": 1, "MiB": 0, "bytes": 0, "modules": 0, "pads": 0, "requests": 2}
 
@@ -61,10 +63,10 @@ def table(figures: list[Figure]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def alternately(rounds: int, *actions: Callable[[], float]) -> list[Samples]:
+def alternately(rounds: int, *actions: Callable[[], T]) -> list[tuple[T, ...]]:
     """Run the actions in turn, ``rounds`` times, so that a slow minute of the machine meets all of them alike; the
     samples of each."""
-    samples: list[list[float]] = [[] for _ in actions]
+    samples: list[list[T]] = [[] for _ in actions]
     for _ in range(rounds):
         for action, collected in zip(actions, samples, strict=True):
             collected.append(action())

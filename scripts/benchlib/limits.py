@@ -31,7 +31,10 @@ LIMITS = {  # by group
         "20 threads that send ready images with obstore, or read them. A put makes those images meanwhile and journals, a "
         "get opens them; rclone does as much with its files."
     ),
-    "rivals": "The same work, as others do it; see the first rows for what the disk allows.",
+    "rivals": (
+        "The same work, as others do it, until all its bytes are on the disk: borg, restic and anthill sync them, and after "
+        "each command ``sync`` is run. The rows that say *until it ends* are of the commands alone."
+    ),
     "tree": "One ``fsync`` for each group of files that share a pad, and a ``stat`` and a read for each.",
     "values": (
         "A put that is durable cannot end before one ``fsync`` of a pad, one of its folder and two of the journal (what "

@@ -51,7 +51,7 @@ def get(url: str, target: str | None = None) -> Answer:
     file = None if target is None else os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
     def read(number: int) -> None:
-        body = bytes(obstore.get(store, names[number]).bytes())
+        body = memoryview(obstore.get(store, names[number]).bytes())
         if file is not None:
             assert os.pwrite(file, body, number * len(body)) == len(body)
 
