@@ -40,7 +40,7 @@ To make them again
 
 ::
 
-   scripts/reliability                      # everything in full; about 40 minutes on two cores
+   scripts/reliability                      # everything in full; about an hour on two cores
    scripts/reliability --short              # the short forms, a few minutes
    scripts/reliability --report FOLDER      # leave the figures, one JSON file for each part
    scripts/reliability --seed N             # every campaign with the same seed
