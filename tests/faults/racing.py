@@ -30,8 +30,7 @@ def forked(action: Callable[[], object]) -> int:
     if pid == 0:
         code = 1
         try:
-            signal.alarm(2 * int(PATIENCE))
-            faulthandler.dump_traceback_later(PATIENCE * 3 / 4, file=2)
+            gets_on()
             vars(lock)["POLL_SECONDS"] = 0.002  # so that they meet more often
             action()
             code = 0
@@ -40,6 +39,13 @@ def forked(action: Callable[[], object]) -> int:
         finally:
             os._exit(code)
     return pid
+
+
+def gets_on() -> None:
+    """This process does not hang; each of its steps says so. The stacks of one that hangs are shown, then it is ended. Those
+    of one that works must not be: they are read while they change, which mostly crashes the interpreter."""
+    signal.alarm(2 * int(PATIENCE))
+    faulthandler.dump_traceback_later(PATIENCE * 3 / 4, file=2)
 
 
 def wait_for_threads(others: Container[threading.Thread]) -> None:
@@ -94,6 +100,7 @@ class Racer:
         )
         with Store.open(self.home, lock_wait=PATIENCE, settings=FEW) as store:
             for _ in range(steps):
+                gets_on()
                 self.chance.choice(acts)(store)
                 if self.chance.random() < 0.1:
                     store.trim()

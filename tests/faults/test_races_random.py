@@ -18,7 +18,7 @@ from anthill_sync import Store
 from anthill_sync.errors import StoreLocked, ValueChanged
 
 from .conftest import Begin
-from .racing import FEW, Racer, exit_code, forked, number_of, paused, read, text, wait_for_threads
+from .racing import FEW, Racer, exit_code, forked, gets_on, number_of, paused, read, text, wait_for_threads
 from .scenarios import CHUNK, PAD
 from .test_crash_points import content
 
@@ -106,6 +106,7 @@ def reading(home: Path) -> Iterator[None]:
         last = 0
         with Store.open(home, read_only=True, settings=FEW) as store:
             while still_open(end):
+                gets_on()
                 found = read(store, "k")
                 assert found == 0 or found >= last, f"{found} after {last}"
                 last = max(last, found)
