@@ -260,7 +260,16 @@ class _Rebuilder:
                 if is_missing(self._witness, self._found, pad):
                     self._index.add_stale(key, pad, version)
         kept = {pad for pad in self._base.to_rewrite if not self._is_newer(pad)}
+        kept -= self._revived(kept)
         self._index.to_rewrite = kept | self._dead if self._rewrites else kept
+
+    def _revived(self, pads: set[int]) -> set[int]:
+        """Those that have nothing dead any more: another home gave the value whose blocks they hold another name."""
+        named = {pad for places in self._index.stale.values() for pad, _ in places}
+        doubtful = pads - named
+        if not doubtful:
+            return set()
+        return {block.pad for value in self._index.values.values() for block in value.blocks() if block.pad in doubtful}
 
     def _must_leave(self, raw: RawManifest, pad: int, given_up: set[str]) -> bool:
         if raw.key in given_up:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from functools import partial
 
 from .committer import Committer
 from .errors import AnthillError
@@ -55,15 +56,26 @@ class Rewriter:
     def rewrite(self, pads: list[int], on_event: OnEvent | None = None) -> AnthillError | None:
         """Send every pad anew; the first failure, after which the rest is left for later runs."""
         operation = Operation(on_event)
+        operation.expect_pads(len(pads))
         self._tried.update(pads)
         try:
-            self._writer.run(operation, lambda: self._begin(operation, pads))
+            for group in self._names_first(pads):
+                self._writer.run(operation, partial(self._begin, operation, group))
         except AnthillError as error:
             return error
         return None
 
+    def _names_first(self, pads: list[int]) -> list[list[int]]:
+        """Pads with manifests; then, once those are rewritten, the others. A copy of this home that gave a removed value
+        another name has rewritten the pad of its manifest, which is noticed there; the pads of its blocks are as both homes
+        know them, and emptying one first would take the value from under its new name. Costs a removal of full chunks the
+        time of one more write."""
+        with self._journal.index_lock:
+            named = {pad for places in self._journal.index.stale.values() for pad, _ in places}
+        groups = [pad for pad in pads if pad in named], [pad for pad in pads if pad not in named]
+        return [group for group in groups if group]
+
     def _begin(self, operation: Operation, pads: list[int]) -> None:
-        operation.expect_pads(len(pads))
         for pad in pads:
             with self._supply.lock:
                 space = self._supply.map.spaces.get(pad)

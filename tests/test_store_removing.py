@@ -8,6 +8,7 @@ import pytest
 
 from anthill_sync.errors import KeyExists, KeyNotFound, PutFailed, RewriteFailed
 from tests.store_tools import StoreRig, chunks_of, permanent, transient
+from tests.support import Seen
 
 pytest_plugins = ["tests.store_fixtures"]
 
@@ -117,6 +118,39 @@ def test_a_dead_pad_becomes_an_empty_image(each: StoreRig) -> None:
         assert parsed is not None
         assert (parsed[1].entries, parsed[1].manifests) == ([], [])
         assert len(each.image(pad)) < 200
+
+
+def test_the_blocks_of_a_removed_value_leave_the_network_after_its_names(each: StoreRig) -> None:
+    each.store["b"] = b"keeps the pad of the manifests alive"
+    each.store.put("a", chunks_of(1, 2, 3))
+    named = each.index.values["a"].manifest_pad
+    blocks = {place.pad for place in each.store.stat("a").blocks or ()}
+    written: list[int] = []
+    each.faulty.before("write", lambda seen: written.append(each.pad_number(seen.address)))
+    each.store.delete("a")
+    assert written[0] == named
+    assert sorted(written[1:]) == sorted(blocks)
+
+
+def test_blocks_stay_where_the_names_cannot_be_taken_off(each: StoreRig) -> None:
+    each.store["b"] = b"keeps the pad of the manifests alive"
+    each.store.put("a", chunks_of(1, 2, 3))
+    blocks = {place.pad: each.image(place.pad) for place in each.store.stat("a").blocks or ()}
+    named = each.address(each.index.values["a"].manifest_pad)
+
+    def refuse(seen: Seen) -> None:
+        if seen.address == named:
+            raise permanent()
+
+    each.faulty.before("write", refuse)
+    with pytest.raises(RewriteFailed):
+        each.store.delete("a")
+    assert {pad: each.image(pad) for pad in blocks} == blocks
+    each.mend()
+    each.reopen()
+    each.store["b"] = b"another run"
+    assert each.index.to_rewrite == set()
+    each.assert_sound(b=b"another run")
 
 
 def test_an_update_keeps_freed_pads_for_the_next_put_and_trim_empties_them(rig: StoreRig) -> None:

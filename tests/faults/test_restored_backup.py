@@ -224,6 +224,23 @@ def way_out(told: Machine, other: Machine) -> None:
     assert other.do(put("after", noise("other", 12 * CHUNK))) == ANOTHER
 
 
+def test_a_value_that_one_home_renamed_outlives_its_removal_in_the_other(networks: Networks, tmp_path: Path) -> None:
+    """The removal finds the other's image where the old name was, and takes no block from under the new one."""
+    today = new_machine(tmp_path / "today", networks.new())
+    value = noise("value", 2 * CHUNK + 500)
+    today.do(put("old", value))
+    yesterday = today.copied_to(tmp_path / "yesterday")
+    today.do(Act("rename", lambda store: store.rename("old", "new"), {"old": None, "new": value}))
+    assert yesterday.do(Act("remove", lambda store: store.delete("old"), {"old": None})) == AGAIN
+    Store.recover(yesterday.home, settings=ONE_THREAD)
+    with yesterday.open() as (store, _):
+        assert dict(store) == {"new": value}
+        store["more"] = b"2"
+        assert store.check(read_data=True).problems == ()
+        assert store._session.index().to_rewrite == set()
+    assert not yesterday.witness.problems
+
+
 # -- a home in two places
 
 
