@@ -99,6 +99,7 @@ def _put(
     if options.if_absent:
         _check_absent(index, sources)
     operation = Operation(options.on_event, options.max_pads, _guarded(session, options.on_source_error), ends)
+    operation.reserves_ahead = options.confirm is None and options.on_event is None and options.max_pads is None
     work: Work = []
     try:
         for key, source in sources.items():
