@@ -172,8 +172,10 @@ def test_a_pad_that_nobody_needs_yet_and_that_cannot_be_reserved_fails_nobody(cr
 
 
 @pytest.mark.usefixtures("slow")
-@pytest.mark.parametrize("counted", [{"max_pads": 5}, {"confirm": lambda question: True}, {"on_event": lambda event: None}])
-def test_no_pad_is_reserved_ahead_in_the_name_of_a_caller_who_counts_them(crowd: Crowd, counted: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "counted", [{"max_pads": 5}, {"confirm": lambda question: True}, {"on_event": lambda event: None}, {"max_duration": 1e6}]
+)
+def test_no_pad_is_reserved_ahead_in_the_name_of_a_caller_who_counts_pads_or_time(crowd: Crowd, counted: dict[str, Any]) -> None:
     crowd.serve(2)
     crowd.serve(5, partial(crowd.rig.store.put, **counted))
     assert reserved(crowd.rig) == 1
