@@ -47,6 +47,7 @@ class Operation:
     ) -> None:
         self.max_pads = max_pads
         self.ends = ends  # on the monotonic clock: when nothing new may start any more; None: never
+        self.reserves_ahead = False  # may have a pad reserved that others will need: its caller counts neither pads nor time
         self.skip_source = skip_source  # told of a source that failed; None: the operation stops
         self.lock = threading.Lock()
         self.stop = threading.Event()

@@ -99,6 +99,8 @@ def _put(
     if options.if_absent:
         _check_absent(index, sources)
     operation = Operation(options.on_event, options.max_pads, _guarded(session, options.on_source_error), ends)
+    limited = options.confirm or options.on_event or options.max_pads is not None or options.max_duration is not None
+    operation.reserves_ahead = not limited
     work: Work = []
     try:
         for key, source in sources.items():

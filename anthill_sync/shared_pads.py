@@ -2,13 +2,15 @@
 
 Small puts from many threads share images this way: while an image of a pad is on its way, what comes for the pad
 collects, and the next image takes it all. It waits a moment for those who were just answered, when they come again at once:
-without, half of the threads would always wait while the other half is served.
+without, half of the threads would always wait while the other half is served. And the pad that comes after this one is
+reserved while this one's last image is on its way: without, all of them would wait for that every few images.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
+from typing import NamedTuple
 
 from .committer import Committer
 from .composing import Batch, Composer, Item, SourceFailed
@@ -35,6 +37,14 @@ class SpaceUnit:
         self._shared.upload(self)
 
 
+class _Served(NamedTuple):
+    """An image that took its time."""
+
+    space: Space | None = None
+    operations: int = 0  # how many it served
+    ends: float = 0.0  # until when its next one waits for them, on the monotonic clock
+
+
 def pause(seconds: float) -> None:
     """Let others run."""
     time.sleep(seconds)
@@ -50,7 +60,7 @@ class SharedPads:
         self._composer = Composer(committer, source_failed)
         self._items: dict[Space, list[Item]] = {}
         self._rewriters: dict[Space, list[Operation]] = {}
-        self._served: tuple[Space | None, float] = (None, 0.0)  # whose image served several, and until when its next one waits
+        self._served = _Served()  # the last image that served several operations on a slow network
         self._wanted: dict[Space, Operation] = {}  # planned spaces whose pad is part of an operation's demand
 
     def reset(self) -> None:
@@ -169,13 +179,14 @@ class SharedPads:
                 operation.leave(count)
 
     def _gather(self, unit: SpaceUnit) -> None:
-        """Wait while more comes for this image, where several were served by the one before a moment ago."""
-        space, ends = self._served
-        before = -1
-        while space is unit.space and time.monotonic() < ends and not unit.operation.stop.is_set():
+        """Wait while more comes for this image, where several were served a moment ago by the one before, of this pad or of
+        one that takes no more; not once as many are there as were served."""
+        served, before = self._served, -1
+        follows = unit.space is served.space or unit.space.number is None
+        while follows and time.monotonic() < served.ends and not unit.operation.stop.is_set():
             with self._supply.lock:
-                count = len(self._items.get(unit.space, []))
-            if count == before:
+                count = len({item.operation for item in self._items.get(unit.space, [])})
+            if count == before or count >= served.operations:
                 return
             before = count
             pause(_STEP)
@@ -211,8 +222,8 @@ class SharedPads:
             for item in batch.items:
                 if item not in sealed:
                     self._supply.map.release(item.placement)
-            if took > _SLOW and len(batch.items) > 1:
-                self._served = (batch.space, time.monotonic() + took * PATIENCE)
+            if took > _SLOW and len(batch.operations()) > 1:
+                self._served = _Served(batch.space, len(batch.operations()), time.monotonic() + took * PATIENCE)
             waiting = [item.operation for item in self._items.get(batch.space, [])] + self._rewriters.get(batch.space, [])
             if waiting and not batch.space.blocked:
                 batch.space.busy = False
@@ -251,11 +262,22 @@ class SharedPads:
         buffer = self._composer.compose(batch)
         if not batch.sealed and all(operation.stop.is_set() for operation in batch.rewriters):
             return
+        self._look_ahead(batch)
         self._committer.announce(batch.pad)
         data = self._composer.finish(batch, buffer)
         digest = self._committer.send(batch.pad, data, batch.counter + 1, compared=batch.compared)
         self._transferred(batch, len(data))
         self._commit(batch, data, digest)
+
+    def _look_ahead(self, batch: Batch) -> None:
+        """Reserve the pad that those who share this one will need next, meanwhile. In the name of one whose caller counts no
+        pads; that put waits for it, so the lock is not given back before."""
+        willing = [operation for operation in batch.operations() if operation.reserves_ahead and not operation.stop.is_set()]
+        if willing and self._served.space is not None and len(batch.operations()) > 1:
+            with self._supply.lock:
+                closes = batch.space.closes(self._supply.map.pad_size, self._supply.map.rewrite_limit)
+            if closes:
+                self._supply.want_spare(willing[0])
 
     def _transferred(self, batch: Batch, length: int) -> None:
         plain: Counter[Operation] = Counter()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 from .committer import Committer, committed_record
@@ -56,7 +58,7 @@ class ChunkUnit:
         elif (pad := supply.take(self)) is None:
             return False
         else:
-            with calling(self.operation.call):
+            with calling(replace(self.operation.call, holds_up=partial(supply.holds_up, pad))):
                 self._try(pad)
         return True
 

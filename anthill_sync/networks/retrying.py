@@ -15,17 +15,20 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Generic, TypeVar
 
-from ..errors import Interrupted, NetworkError, TransientNetworkError
+from ..errors import Interrupted, NetworkError, TransientNetworkError, TryAgain
 from ..settings import Settings
+from ..threads import start
 from .base import Buffer, Image, Network, Pad, Properties, current_call
 from .pacing import PacingGate
 
 Sleep = Callable[[threading.Event, float], object]  # stop event, seconds; returns early when the event is set
 
+_LOOK = 0.02  # seconds between looks whether others have to wait for a call that waits
 _LONGEST_RETRY_AFTER = 120.0  # seconds; a network that asks for more is asked again after this
 _FIRST_RETRIES = 100
 _RETRIES_PER_OPERATION = 2
@@ -81,6 +84,39 @@ def _backoff() -> Any:
     return backoff
 
 
+class _Loader:
+    """Loads the library beside the first call, whose answer it is often there before. When that call is over it is there: when
+    a repeat is due later there may be no descriptor left to load it with."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards the making of _thread
+        self._thread: threading.Thread | None = None
+        self._loaded = False
+
+    def begin(self) -> None:
+        """Load it on a thread of its own, unless it is there or being loaded."""
+        if self._loaded:
+            return
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._load, name="anthill-load", daemon=True)
+                with suppress(TryAgain):
+                    start(self._thread)
+
+    def end(self) -> None:
+        """Return when it is loaded; raises what keeps it from that."""
+        if self._loaded:
+            return
+        if self._thread is not None and self._thread.ident is not None:
+            self._thread.join()
+        _backoff()
+        self._loaded = True
+
+    def _load(self) -> None:
+        with suppress(Exception):  # ``end`` tries again and tells
+            _backoff()
+
+
 def _full_jitter(upper: float) -> float:
     return random.uniform(0, upper)
 
@@ -112,6 +148,7 @@ class RetryingNetwork:
         shortest, longest = settings.backoff_base / 25, settings.backoff_base * 20  # by default 10 ms and 5 s
         gate = PacingGate(inner.properties.connections, shortest=shortest, longest=longest)
         self._policy = _Policy(settings, RetryBudget(), gate, sleep, clock, jitter)
+        self._loader = _Loader()
 
     @property
     def properties(self) -> Properties:
@@ -139,8 +176,11 @@ class RetryingNetwork:
         self._inner.close()
 
     def _run(self, name: str, pad: Pad, action: Callable[[], T], once: bool = False) -> T:
-        _backoff()  # now: when a repeat is due there may be no descriptor left to load it with
-        return _Operation(self._policy, name, pad.address, action).run(1 if once else self._policy.settings.attempts)
+        self._loader.begin()
+        try:
+            return _Operation(self._policy, name, pad.address, action).run(1 if once else self._policy.settings.attempts)
+        finally:
+            self._loader.end()
 
 
 def open_retrying(opens: Callable[[], Network], settings: Settings) -> RetryingNetwork:
@@ -232,8 +272,20 @@ class _Operation(Generic[T]):
         if self._call is not None:
             at_once = self._policy.gate.limit
             self._call.on_retry(self._name, self._address, self._attempts, seconds, str(self._error), at_once)
-        self._policy.sleep(self._stop, seconds)
+        self._sleep(seconds)
         return not self._stop.is_set()
+
+    def _sleep(self, seconds: float) -> None:
+        """Until that or the stop; the first time, unless the network asked for less, only until others would have to wait for
+        this call: so many of theirs went well meanwhile that the network is none that has to be spared."""
+        asked = self._error is not None and (self._error.slow_down or self._error.retry_after)
+        holds_up = self._call.holds_up if self._call is not None else None
+        if holds_up is None or self._attempts > 1 or asked:
+            self._policy.sleep(self._stop, seconds)
+            return
+        while seconds > 0 and not self._stop.is_set() and not holds_up():
+            self._policy.sleep(self._stop, min(seconds, _LOOK))
+            seconds -= _LOOK
 
     def _seconds(self, upper: float) -> float:
         asked = self._error.retry_after if self._error is not None else None
