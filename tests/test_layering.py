@@ -58,7 +58,7 @@ LAYERS = [
     ("uploading", ["shared_pads", "composing", "units", "reading", "uploads", "committer", "supply"]),
     ("pipeline", ["download", "pipeline", "operation"]),
     ("pads and journal", ["pads", "image", "journal", "groupcommit", "lines", "lock"]),
-    ("pure rooms", ["index", "values", "memory_map", "space", "sealing", "keys", "keylocks", "paper", "sources"]),
+    ("pure rooms", ["index", "values", "packing", "memory_map", "space", "sealing", "keys", "keylocks", "paper", "sources"]),
     ("networks", ["networks/*"]),
     ("ground", ["errors", "events", "settings", "summaries", "reports", "durable", "private_files", "threads", "rates"]),
 ]
