@@ -15,9 +15,8 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from ..errors import Interrupted, NetworkError, TransientNetworkError
 from ..settings import Settings
@@ -57,8 +56,7 @@ class RetryBudget:
             return taken
 
 
-@dataclass(frozen=True)
-class _Policy:
+class _Policy(NamedTuple):
     """What all operations of one network share."""
 
     settings: Settings
