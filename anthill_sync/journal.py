@@ -20,7 +20,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from . import durable
+from . import collector, durable
 from .errors import AnthillError, IndexDamaged, Interrupted, LocalIOError, NoRoom, PermissionRefused, StoreClosed
 from .groupcommit import GroupCommit, Ticket
 from .index import Freed, ImpossibleRecord, MasterIndex, Record
@@ -123,9 +123,10 @@ class Journal:
             self._close_reader()
             self._read_fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
             snapshot = self._read_snapshot()
-            index, size = load_snapshot(snapshot, str(self._home / SNAPSHOT_NAME)), len(snapshot)
-            del snapshot
-            tail = scan(_read_from(self._read_fd, 0), str(self._path), each=partial(self._replay, index))
+            with collector.at_rest():
+                index, size = load_snapshot(snapshot, str(self._home / SNAPSHOT_NAME)), len(snapshot)
+                del snapshot
+                tail = scan(_read_from(self._read_fd, 0), str(self._path), each=partial(self._replay, index))
             if self._stat().st_ino == os.fstat(self._read_fd).st_ino:
                 self._check_base(tail.base, index)
                 self.index, self._snapshot_size = index, size
