@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,22 +22,27 @@ pytest_plugins = ["tests.store_fixtures"]
 def test_threads_that_ask_at_once_get_the_same_machine(
     rig: StoreRig, background: Callable[[Callable[[], Any]], Future[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    made: list[machine.Machine] = []
+
     class Slow(machine.Machine):
         def __init__(self, *arguments: Any) -> None:
             time.sleep(0.05)
             super().__init__(*arguments)
+            made.append(self)
 
     monkeypatch.setattr(machine, "Machine", Slow)
     with Store.open(rig.store.home) as store:
         together = threading.Barrier(8)
 
-        def ask() -> object:
+        def ask(name: str) -> object:
             together.wait(PATIENCE)
-            return store._session.allocator
+            return getattr(store._session, name)
 
-        asked = [background(ask) for _ in range(8)]
-        assert len({id(each.result(PATIENCE)) for each in asked}) == 1
-        assert store._session.pads is store._session.allocator._pads
+        names = ("pipeline", "pads", "allocator", "downloader") * 2
+        asked = [background(partial(ask, name)) for name in names]
+        answers = [each.result(PATIENCE) for each in asked]
+        assert len(made) == 1
+        assert answers == [getattr(made[0], name) for name in names]
 
 
 def test_listing_builds_no_machine_and_one_built_after_the_end_takes_no_work(rig: StoreRig) -> None:
