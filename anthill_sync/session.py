@@ -4,6 +4,7 @@ Locks, in the order in which they are taken:
 
 1. key locks (``KeyLocks``): all keys of one mutation, in byte order; they order mutations of one key.
 2. the writer gate (``_gate``) around the store's ``flock``: the first mutation takes it, the last gives it back.
+   Under it, or alone, ``_building``: of pools, pads and memory map one set is made; nothing is taken meanwhile.
 3. an upload's own lock, or ``Committer._announce_lock``: held while a record about it becomes durable.
 4. a shared pad, one at a time (``Space.busy``): from reading the old image until its COMMITTED record is applied.
 5. the memory map's lock: every decision about pads; no I/O and no callback under it.
