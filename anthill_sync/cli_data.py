@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .cli_commands import App, command
-from .cli_estimate import Wanted, show
 from .cli_limits import seconds_left
 from .cli_memory import share_heaps
 from .cli_options import KeyName
@@ -70,6 +69,8 @@ def put(
     excluded = _exclusion(exclude, exclude_from)
     place = source or ""
     if dry_run:  # what a command will write is as unknown as stdin, and it is not run for this
+        from .cli_estimate import Wanted, show
+
         show(console, Wanted(key, "-" if words else place, recursive, if_absent, checksum, excluded))
         return
     share_heaps()

@@ -6,10 +6,11 @@ import mmap
 import threading
 from collections.abc import Callable
 
-from .index import Freed, Record, encode
+from .index import Freed, Record
 from .journal import Journal
 from .memory_map import Kind
 from .networks.base import Buffer, Image
+from .packing import encode
 from .pads import Pads
 from .sealing import image_digest
 from .settings import FRESH_WINDOW

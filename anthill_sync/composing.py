@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from .committer import Committer, committed_record
 from .errors import BlockDamaged
 from .image import RawManifest, TableEntry, encode_manifest, finish_image
-from .index import Record, encode
+from .index import Record
 from .memory_map import Placement
 from .operation import Operation
+from .packing import encode
 from .reading import read_chunk
 from .space import HEADER_SIZE, Slot, Space
 from .uploads import Upload

@@ -10,12 +10,13 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from blake3 import blake3
 
 from .errors import IndexDamaged, UnknownFormat
-from .index import MasterIndex, Record, decode, encode, little_endian
+from .index import MasterIndex, Record
+from .packing import decode, encode, little_endian
 from .values import BLOCK, DATA_ID_SIZE, BlockList, Pending, Value, split_ids
 
 FORMAT = 1
@@ -46,8 +47,7 @@ def _seal_line(body: bytes) -> tuple[bytes, str]:
 
 def _open_line(line: bytes) -> tuple[dict[str, Any], str] | None:
     """(fields, own sum) of a line without its newline, or None when it does not verify."""
-    body, tail = line[:-_SUM_FIELD], line[-_SUM_FIELD:]
-    if len(tail) != _SUM_FIELD or tail != b',"c":"' + _sum(body).encode() + b'"}':
+    if line[-_SUM_FIELD:] != b',"c":"%b"}' % _sum(line[:-_SUM_FIELD]).encode():
         return None
     text = line.decode("utf-8")
     fields, end = _decode_json(text)
@@ -149,8 +149,7 @@ def _whole_lines(data: bytes) -> Iterator[tuple[dict[str, Any], str]]:
             start = line.find(_LINE_START, start + 1)
 
 
-@dataclass(frozen=True)
-class Salvaged:
+class Salvaged(NamedTuple):
     """One line of a damaged journal that verifies by its own sum."""
 
     sequence: int
@@ -237,36 +236,50 @@ def _pending_fields(pending: Pending) -> list[Any]:
 
 def load_snapshot(data: bytes, where: str) -> MasterIndex:
     """The index of a snapshot file's bytes; ``IndexDamaged`` when it does not verify."""
-    lines = data.splitlines(keepends=True)
+    end = data.rfind(b"\n", 0, -1) + 1  # where the closing line begins
     try:
-        _check_sum(lines, where)
-        return _read_lines(lines[:-1], where)
+        _check_sum(data, end)
+        return _read_lines(_lines(data, end), where)
     except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise IndexDamaged(f"{where}: damaged ({error}); {REBUILD}") from error
 
 
-def _check_sum(lines: list[bytes], where: str) -> None:
-    if not lines:
+def _check_sum(data: bytes, end: int) -> None:
+    if not data:
         raise ValueError("the file is empty")
-    closing = json.loads(lines[-1])
-    hasher = blake3()
-    for line in lines[:-1]:
-        hasher.update(line)
-    if not lines[-1].endswith(b"\n") or closing != {"lines": len(lines) - 1, "sum": hasher.hexdigest()}:
+    closing, sum_of_all = json.loads(data[end:]), blake3(memoryview(data)[:end]).hexdigest()
+    if not data.endswith(b"\n") or closing != {"lines": data.count(b"\n") - 1, "sum": sum_of_all}:
         raise ValueError("count or checksum differs")
 
 
+def _lines(data: bytes, end: int) -> Iterator[bytes]:
+    """The lines before ``end``, one at a time: all at once would take as much memory again."""
+    position = 0
+    while position < end:
+        stop = data.index(b"\n", position)
+        yield data[position:stop]
+        position = stop + 1
+
+
 def _read_lines(lines: Iterable[bytes], where: str) -> MasterIndex:
-    index, entries = MasterIndex(), iter(lines)
-    header = json.loads(next(entries))
+    index, entries = MasterIndex(), map(_decode_line, lines)
+    header = next(entries)
     if header["format"] != FORMAT:
         raise UnknownFormat(f"{where}: format {header['format']!r}; this version reads {FORMAT}")
     index.sequence = header["sequence"]
     index.run, index.run_id = header["run"][0], bytes.fromhex(header["run"][1])
     index.writing, index.to_rewrite = set(header["writing"]), set(header["to_rewrite"])
-    for line in entries:
-        _read_entry(index, json.loads(line))
+    for entry in entries:
+        _read_entry(index, entry)
     return index
+
+
+def _decode_line(line: bytes) -> Any:
+    text = line.decode("utf-8")
+    value, end = _decode_json(text)
+    if end != len(text):
+        raise ValueError("a line has more than one value")
+    return value
 
 
 def hinted_values(data: bytes) -> dict[str, Value]:
@@ -286,11 +299,11 @@ def _is_packed(value: Value) -> bool:
 
 
 def _read_entry(index: MasterIndex, fields: dict[str, Any]) -> None:
-    if "pads" in fields:
-        index.put_pads(fields["pads"], *(decode(text) for text in fields["packed"]))
-    elif "key" in fields:
+    if "key" in fields:
         size, version, modified, attributes, pad, ids, packed = fields["v"]
         index.values[fields["key"]] = Value(size, version, modified, attributes, pad, decode(ids), decode(packed))
+    elif "pads" in fields:
+        index.put_pads(fields["pads"], *(decode(text) for text in fields["packed"]))
     elif "pending" in fields:
         attempts, total, source, started, attributes, manifest, ids, packed = fields["v"]
         blocks = BlockList(decode(packed), split_ids(decode(ids)))

@@ -12,9 +12,10 @@ from enum import IntEnum
 from typing import Any
 
 from .image import SPAN_SIZE, Manifest, manifest_size
-from .index import Record, encode
+from .index import Record
 from .memory_map import Placement
 from .operation import Operation
+from .packing import encode
 from .sources import Source
 from .values import NO_FINGERPRINT, Block, Pending, Range, Span, Value
 

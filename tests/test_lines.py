@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anthill_sync.errors import IndexDamaged, UnknownFormat
-from anthill_sync.index import _APPLY, ImpossibleRecord, MasterIndex, encode
+from anthill_sync.index import _APPLY, ImpossibleRecord, MasterIndex
 from anthill_sync.lines import (
     PADS_PER_LINE,
     batch_line,
@@ -25,6 +25,7 @@ from anthill_sync.lines import (
     scan,
     snapshot_lines,
 )
+from anthill_sync.packing import encode
 from anthill_sync.values import BLOCK, BlockList, Pending, Value, split_ids
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).resolve().parent / "vectors.json").read_text("utf-8"))

@@ -16,9 +16,8 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from ..errors import Interrupted, NetworkError, TransientNetworkError, TryAgain
 from ..settings import Settings
@@ -60,8 +59,7 @@ class RetryBudget:
             return taken
 
 
-@dataclass(frozen=True)
-class _Policy:
+class _Policy(NamedTuple):
     """What all operations of one network share."""
 
     settings: Settings
