@@ -41,7 +41,7 @@ class _Served(NamedTuple):
     """An image that took its time."""
 
     space: Space | None = None
-    operations: int = 0  # how many it served
+    operations: int = 0  # how many it served, and how many waited when it was there: all of them belong into the next one
     ends: float = 0.0  # until when its next one waits for them, on the monotonic clock
 
 
@@ -180,7 +180,7 @@ class SharedPads:
 
     def _gather(self, unit: SpaceUnit) -> None:
         """Wait while more comes for this image, where several were served a moment ago by the one before, of this pad or of
-        one that takes no more; not once as many are there as were served."""
+        one that takes no more; not once as many are there as were served or waited then."""
         served, before = self._served, -1
         follows = unit.space is served.space or unit.space.number is None
         while follows and time.monotonic() < served.ends and not unit.operation.stop.is_set():
@@ -222,9 +222,10 @@ class SharedPads:
             for item in batch.items:
                 if item not in sealed:
                     self._supply.map.release(item.placement)
-            if took > _SLOW and len(batch.operations()) > 1:
-                self._served = _Served(batch.space, len(batch.operations()), time.monotonic() + took * PATIENCE)
             waiting = [item.operation for item in self._items.get(batch.space, [])] + self._rewriters.get(batch.space, [])
+            if took > _SLOW and len(batch.operations()) > 1:
+                expected = len({*batch.operations(), *waiting})
+                self._served = _Served(batch.space, expected, time.monotonic() + took * PATIENCE)
             if waiting and not batch.space.blocked:
                 batch.space.busy = False
                 self._queue(batch.space, waiting[0])  # under the lock: once it rests it may retire, and its pad be taken

@@ -13,7 +13,7 @@ import pytest
 from anthill_sync import shared_pads
 from anthill_sync.errors import PutFailed
 from tests.store_tools import StoreRig, permanent, wait_until
-from tests.support import PATIENCE, Seen
+from tests.support import PATIENCE, Gate, Seen
 
 pytest_plugins = ["tests.store_fixtures"]
 
@@ -102,6 +102,25 @@ def test_nothing_more_is_waited_for_once_all_who_were_served_are_back(rig: Store
     assert rig.store.get("later") == b"3"
     assert rig.faulty.calls["write"] == before + 1
     assert pauses == [1], "two were served, and two had come"
+
+
+@pytest.mark.usefixtures("slow")
+def test_those_who_were_served_are_waited_for_beside_those_who_came_meanwhile(
+    crowd: Crowd, background: Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the images would fall apart into smaller and smaller ones. Two come while an image of two is on its way."""
+    rig, counts = crowd.rig, list[int]()
+    last = Gate()
+    rig.faulty.before("write", lambda seen: last(seen) if seen.number == 2 else None)
+    monkeypatch.setattr(shared_pads, "pause", lambda seconds: counts.append(queued(rig)))
+    serving = background(lambda: crowd.serve(2))
+    last.wait_for(1)
+    late = [background(partial(rig.store.put, key, b"2")) for key in ("late", "later")]
+    wait_until(lambda: queued(rig) == 2, lambda: f"{queued(rig)} values wait")
+    last.open()
+    for each in (serving, *late):
+        each.result(PATIENCE)
+    assert counts[:1] == [2], "two had come, but four belong together"
 
 
 @pytest.mark.usefixtures("slow")
