@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
-from .values import BLOCK, Block, BlockList, Extent, Pending, Range, Value, origin_id, replaced
+from .values import BLOCK, Block, BlockList, Extent, Pending, Range, Value, add_to, discard_from, origin_id, replaced
 
 Packed = bytes | bytearray
 _PADDING = ("", "===", "==", "=")  # by length modulo 4
@@ -111,14 +111,19 @@ class MasterIndex:
 
     # -- changes
 
-    def apply(self, record: Record) -> Freed:
-        """Change the state; tells what became free. ``ImpossibleRecord`` when it cannot follow."""
-        try:
-            return _APPLY[record[0]](self, *record[1:]) or Freed()
-        except ImpossibleRecord:
-            raise
-        except (KeyError, TypeError, ValueError, IndexError, OverflowError, struct.error) as error:
-            raise ImpossibleRecord(f"record {str(record)[:80]!r}: {error!r}") from error
+    def apply(self, *records: Record) -> Freed:
+        """Change the state; tells what became free. ``ImpossibleRecord`` when one cannot follow."""
+        freed = Freed()
+        for record in records:
+            try:
+                more = _APPLY[record[0]](self, *record[1:])
+            except ImpossibleRecord:
+                raise
+            except (KeyError, TypeError, ValueError, IndexError, OverflowError, struct.error) as error:
+                raise ImpossibleRecord(f"record {str(record)[:80]!r}: {error!r}") from error
+            if more is not None:
+                freed.add(more)
+        return freed
 
     def _run(self, number: int, run_id: str) -> None:
         if number <= self.run:
@@ -209,12 +214,12 @@ class MasterIndex:
 
     def add_stale(self, key: str, pad: int, version: int) -> None:
         """The image of ``pad`` holds a manifest of ``key`` that is not the published one."""
-        self.stale.setdefault(key, set()).add((pad, version))
-        self._stale_by_pad.setdefault(pad, set()).add((key, version))
+        add_to(self.stale, key, (pad, version))
+        add_to(self._stale_by_pad, pad, (key, version))
 
     def _drop_stale(self, key: str, pad: int, version: int) -> None:
-        _discard(self.stale, key, (pad, version))
-        _discard(self._stale_by_pad, pad, (key, version))
+        discard_from(self.stale, key, (pad, version))
+        discard_from(self._stale_by_pad, pad, (key, version))
 
     def _publish(
         self,
@@ -227,7 +232,7 @@ class MasterIndex:
         inline: list[Any] | None,
         carried: list[Range],
         chunks: int,
-    ) -> Freed:
+    ) -> Freed | None:
         """``inline``: the blocks of a put of one image, all in ``pad``; None: the pending upload's blocks.
         ``carried``: ranges of chunks that stay where the published value has them."""
         old, pending = self.values.get(key), self.pending_uploads.get(key)
@@ -239,6 +244,9 @@ class MasterIndex:
         else:
             packed, ids = self._blocks(key, pad, inline, carried, chunks)
         self.values[key] = value = Value(size, version, modified, attributes, pad, ids, packed)
+        if old is None and pending is None:
+            self._drop_stale(key, pad, version)
+            return None
         return self._replaced(key, old, pending, value)
 
     def _blocks(self, key: str, pad: int, inline: list[Any] | None, carried: list[Range], chunks: int) -> tuple[bytes, bytes]:
@@ -323,13 +331,6 @@ class MasterIndex:
         """While loading: one interrupted put."""
         self.pending_uploads[key] = pending
         self._by_data.update(dict.fromkeys(pending.data_ids, key))
-
-
-def _discard(sets: dict[Any, set[Any]], name: Any, member: Any) -> None:
-    if name in sets:
-        sets[name].discard(member)
-        if not sets[name]:
-            del sets[name]
 
 
 _APPLY: dict[str, Callable[..., Freed | None]] = {

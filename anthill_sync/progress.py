@@ -26,6 +26,7 @@ from .events import (
     RetryScheduled,
     ScratchpadCommitComplete,
     StartingUpload,
+    StoreComplete,
     UploadProgress,
 )
 from .render import human_size, json_line, printable
@@ -92,7 +93,10 @@ class _Figures:
         self.retries = 0
         self.last_error = ""
 
-    def take(self, event: Event) -> None:
+    def take(self, event: Event) -> bool:
+        """False for an event that changes none, such as the one that each value ends with."""
+        if isinstance(event, StoreComplete):
+            return False
         if isinstance(event, ReservingScratchpads):
             self.reserved = (self.reserved[0], event.needed)
         elif isinstance(event, ReservationProgress):
@@ -106,6 +110,7 @@ class _Figures:
         elif isinstance(event, RetryScheduled):
             self.retries += 1
             self.last_error = printable(event.error)
+        return True
 
 
 class Lines(Silent):
@@ -119,8 +124,8 @@ class Lines(Silent):
         self._text = ""
 
     def __call__(self, event: Event) -> None:
-        self._figures.take(event)
-        self._show(_sentence(self._figures))
+        if self._figures.take(event):
+            self._show(_sentence(self._figures))
 
     def transferred(self, done: int, total: int) -> None:
         self._show(f"downloaded {_bytes_of((done, total))}")
@@ -189,9 +194,9 @@ class Bars(Silent):
         self._owner = threading.get_ident()
 
     def __call__(self, event: Event) -> None:
-        self._figures.take(event)
-        with contextlib.suppress(OSError, ValueError):
-            self._draw_mutation()
+        if self._figures.take(event):
+            with contextlib.suppress(OSError, ValueError):
+                self._draw_mutation()
 
     def _draw_mutation(self) -> None:
         if not self._bars:

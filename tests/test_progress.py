@@ -276,3 +276,14 @@ def test_each_mode_has_its_reporter(mode: str, stream: io.StringIO, kind: type[S
 def test_an_unknown_mode_is_a_usage_error() -> None:
     with pytest.raises(InvalidArgument, match="one of auto, bars, plain, json, none"):
         reporter("fancy", io.StringIO())
+
+
+@pytest.mark.parametrize("kind", [Bars, Lines])
+def test_the_end_of_a_value_changes_no_figure_and_draws_nothing(kind: type[Bars] | type[Lines]) -> None:
+    """Of a put of very many values most events are these."""
+    stream = io.StringIO()
+    with kind(stream) as report:
+        for number in range(100):
+            report(StoreComplete(f"k{number}", 1, 1, 0.1))
+        assert stream.getvalue() == ""
+    assert stream.getvalue() == ""

@@ -25,7 +25,7 @@ def put_small(rig: StoreRig, number: int, size: int = 20) -> Callable[[], Any]:
 
 def waiting(rig: StoreRig) -> int:
     """Values that wait for the next image of their shared pad."""
-    return sum(map(len, list(rig.session.allocator.writer.shared._items.values())))
+    return sum(map(len, list(rig.session.allocator.writer.shared._uploads.values())))
 
 
 def hold_first_and_queue(
