@@ -18,7 +18,7 @@ from .cli_output import Output, is_terminal
 from .cli_questions import answer_reservation
 from .cli_signals import Signals
 from .errors import InvalidArgument, KeyNotFound
-from .events import Confirm, Event, UploadProgress
+from .events import Confirm, Event, StoreComplete, UploadProgress
 from .progress import Silent, reporter
 from .render import FORMAT, json_line, printable
 from .settings import Settings, resolve
@@ -36,6 +36,8 @@ class Report:
         self._reporter, self._console = reporter, console
 
     def __call__(self, event: Event) -> None:
+        if isinstance(event, StoreComplete) and not self._reporter.each_value:
+            return
         if isinstance(event, UploadProgress):
             self._console.bytes_done = event.bytes_written
         with self._console.signals.deferred():

@@ -26,7 +26,6 @@ from .events import (
     RetryScheduled,
     ScratchpadCommitComplete,
     StartingUpload,
-    StoreComplete,
     UploadProgress,
 )
 from .render import human_size, json_line, printable
@@ -41,6 +40,8 @@ LINE_SECONDS = 60.0  # between two lines of ``plain``
 
 class Silent:
     """Shows no progress; base of the others."""
+
+    each_value = False  # whether it shows the end of every value, of which there may be very many
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -73,6 +74,8 @@ class Silent:
 class JsonLines(Silent):
     """One object per event, ``"event"`` is the class name."""
 
+    each_value = True
+
     def __call__(self, event: Event) -> None:
         self._line({"event": type(event).__name__, **vars(event)})
 
@@ -93,10 +96,7 @@ class _Figures:
         self.retries = 0
         self.last_error = ""
 
-    def take(self, event: Event) -> bool:
-        """False for an event that changes none, such as the one that each value ends with."""
-        if isinstance(event, StoreComplete):
-            return False
+    def take(self, event: Event) -> None:
         if isinstance(event, ReservingScratchpads):
             self.reserved = (self.reserved[0], event.needed)
         elif isinstance(event, ReservationProgress):
@@ -110,7 +110,6 @@ class _Figures:
         elif isinstance(event, RetryScheduled):
             self.retries += 1
             self.last_error = printable(event.error)
-        return True
 
 
 class Lines(Silent):
@@ -124,8 +123,8 @@ class Lines(Silent):
         self._text = ""
 
     def __call__(self, event: Event) -> None:
-        if self._figures.take(event):
-            self._show(_sentence(self._figures))
+        self._figures.take(event)
+        self._show(_sentence(self._figures))
 
     def transferred(self, done: int, total: int) -> None:
         self._show(f"downloaded {_bytes_of((done, total))}")
@@ -194,9 +193,9 @@ class Bars(Silent):
         self._owner = threading.get_ident()
 
     def __call__(self, event: Event) -> None:
-        if self._figures.take(event):
-            with contextlib.suppress(OSError, ValueError):
-                self._draw_mutation()
+        self._figures.take(event)
+        with contextlib.suppress(OSError, ValueError):
+            self._draw_mutation()
 
     def _draw_mutation(self) -> None:
         if not self._bars:

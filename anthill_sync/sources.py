@@ -51,7 +51,7 @@ class FileSource:
             raise SourceNotFound(f"{self._path}: not a regular file")
         self._identity = _identity(found)
         self.size = found.st_size
-        self._folder = "" if os.path.isabs(self._path) else os.getcwd()
+        self._folder = "" if self._path.startswith("/") else os.getcwd()
 
     @property
     def origin(self) -> Mapping[str, Any] | None:

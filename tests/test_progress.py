@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pyte
 import pytest
 
+from anthill_sync.console import Console, Report
 from anthill_sync.errors import InvalidArgument
 from anthill_sync.events import (
     ConfirmReservation,
@@ -278,12 +279,12 @@ def test_an_unknown_mode_is_a_usage_error() -> None:
         reporter("fancy", io.StringIO())
 
 
-@pytest.mark.parametrize("kind", [Bars, Lines])
-def test_the_end_of_a_value_changes_no_figure_and_draws_nothing(kind: type[Bars] | type[Lines]) -> None:
-    """Of a put of very many values most events are these."""
+@pytest.mark.parametrize(("mode", "lines"), [("bars", 0), ("plain", 0), ("none", 0), ("json", 100)])
+def test_the_end_of_each_of_many_values_draws_nothing_but_json(mode: str, lines: int) -> None:
     stream = io.StringIO()
-    with kind(stream) as report:
+    with reporter(mode, stream) as shown:
+        report = Report(shown, Console())
         for number in range(100):
             report(StoreComplete(f"k{number}", 1, 1, 0.1))
-        assert stream.getvalue() == ""
-    assert stream.getvalue() == ""
+    assert stream.getvalue().count("\n") == lines
+    assert stream.getvalue().count("StoreComplete") == lines
