@@ -38,6 +38,10 @@ class Planner:
             self._versions += 1
             return self._journal.index.run << 32 | self._versions
 
+    def planned(self) -> int:
+        """Uploads that are planned or running."""
+        return len(self._uploads)
+
     def upload(self, data_id: bytes) -> Upload:
         """The planned upload of this data id."""
         return self._uploads[data_id]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 
 from .committer import Committer
 from .composing import Batch, Composer, SourceFailed, operation_of
@@ -43,8 +44,8 @@ def pause(seconds: float) -> None:
 class SharedPads:
     """Queues of all shared pads, guarded by the memory map's lock."""
 
-    def __init__(self, committer: Committer, pipeline: Pipeline, source_failed: SourceFailed) -> None:
-        self._committer = committer
+    def __init__(self, committer: Committer, pipeline: Pipeline, source_failed: SourceFailed, planned: Callable[[], int]) -> None:
+        self._committer, self._planned = committer, planned
         self._supply = committer.supply
         self._pipeline = pipeline
         self._composer = Composer(committer, source_failed)
@@ -274,10 +275,14 @@ class SharedPads:
     def _commit(self, batch: Batch, data: memoryview, digest: bytes) -> None:
         published = dict.fromkeys(upload for upload in batch.sealed if upload.remaining == 1)
         records = self._composer.records(batch, digest, published)
-        self._committer.commit(batch.pad, records, lambda: self._placed(batch, data))
+        self._committer.commit(batch.pad, records, lambda: self._placed(batch, data), again=self._comes_again(batch))
         for operation in batch.operations():
             operation.pad_committed()
         finish([upload for upload in batch.sealed if self._committed(upload, upload in published)])
+
+    def _comes_again(self, batch: Batch) -> bool:
+        """True for a pad with room for small values, while others hold the store's lock too: theirs come to it next."""
+        return self._planned() > len(batch.uploads) and batch.end <= self._supply.map.rewrite_limit
 
     def _placed(self, batch: Batch, data: memoryview) -> None:
         placements = [upload.placed for upload in batch.sealed]

@@ -25,7 +25,7 @@ class Writer:
     """Writes planned uploads. The memory map's lock guards each operation's ``backlog`` and ``queued``."""
 
     def __init__(self, planner: Planner, committer: Committer, pipeline: Pipeline, chunk_size: int) -> None:
-        self.shared = SharedPads(committer, pipeline, self.source_failed)
+        self.shared = SharedPads(committer, pipeline, self.source_failed, planner.planned)
         self.interrupted = False  # the calling thread was interrupted, perhaps in the middle of queueing something
         self.unfinished = False  # calls are still running after a stop; their pads stay in ``writing``
         self._planner, self._committer, self._pipeline = planner, committer, pipeline
