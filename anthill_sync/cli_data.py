@@ -14,7 +14,7 @@ import typer
 
 from .cli_commands import App, command
 from .cli_limits import seconds_left
-from .cli_memory import share_heaps
+from .cli_memory import collect_seldom, share_heaps
 from .cli_options import KeyName
 from .cli_output import TerminalText, is_terminal
 from .cli_trees import changed, fail_for, listed, scan_tree
@@ -74,6 +74,7 @@ def put(
         show(console, Wanted(key, "-" if words else place, recursive, if_absent, checksum, excluded))
         return
     share_heaps()
+    collect_seldom()
     with console.store() as store:
         if recursive:
             key = check_prefix(key)

@@ -36,8 +36,10 @@ class Report:
         self._reporter, self._console = reporter, console
 
     def __call__(self, event: Event) -> None:
-        from .events import UploadProgress
+        from .events import StoreComplete, UploadProgress
 
+        if isinstance(event, StoreComplete) and not self._reporter.each_value:
+            return
         if isinstance(event, UploadProgress):
             self._console.bytes_done = event.bytes_written
         with self._console.signals.deferred():

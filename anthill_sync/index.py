@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import lru_cache
 from typing import Any
 
 from .packing import decode, little_endian
-from .values import BLOCK, Block, BlockList, Extent, Pending, Range, Value, origin_id, replaced
+from .values import BLOCK, Block, BlockList, Extent, Pending, Range, Value, add_to, discard_from, origin_id, replaced
 
 Packed = bytes | bytearray
 _decode_id = lru_cache(256)(decode)  # all blocks of an attempt name the same data id
@@ -93,13 +93,13 @@ class MasterIndex:
 
     # -- changes
 
-    def apply(self, record: Record) -> Freed:
-        """Change the state; tells what became free. ``ImpossibleRecord`` when it cannot follow."""
+    def apply(self, *records: Record) -> Freed:
+        """Change the state; tells what became free. ``ImpossibleRecord`` when one cannot follow."""
         freed = Freed()
-        self.replay([record], freed)
+        self.replay(records, freed)
         return freed
 
-    def replay(self, records: list[Record], freed: Freed | None = None) -> None:
+    def replay(self, records: Iterable[Record], freed: Freed | None = None) -> None:
         """``apply`` all of them in order; what became free is added to ``freed``, if anybody asks."""
         record: Record = []
         try:
@@ -198,12 +198,12 @@ class MasterIndex:
 
     def add_stale(self, key: str, pad: int, version: int) -> None:
         """The image of ``pad`` holds a manifest of ``key`` that is not the published one."""
-        self.stale.setdefault(key, set()).add((pad, version))
-        self._stale_by_pad.setdefault(pad, set()).add((key, version))
+        add_to(self.stale, key, (pad, version))
+        add_to(self._stale_by_pad, pad, (key, version))
 
     def _drop_stale(self, key: str, pad: int, version: int) -> None:
-        _discard(self.stale, key, (pad, version))
-        _discard(self._stale_by_pad, pad, (key, version))
+        discard_from(self.stale, key, (pad, version))
+        discard_from(self._stale_by_pad, pad, (key, version))
 
     def _publish(
         self,
@@ -216,7 +216,7 @@ class MasterIndex:
         inline: list[Any] | None,
         carried: list[Range],
         chunks: int,
-    ) -> Freed:
+    ) -> Freed | None:
         """``inline``: the blocks of a put of one image, all in ``pad``; None: the pending upload's blocks.
         ``carried``: ranges of chunks that stay where the published value has them."""
         old, pending = self.values.get(key), self.pending_uploads.get(key)
@@ -228,6 +228,9 @@ class MasterIndex:
         else:
             packed, ids = self._blocks(key, pad, inline, carried, chunks)
         self.values[key] = value = Value(size, version, modified, attributes, pad, ids, packed)
+        if old is None and pending is None:
+            self._drop_stale(key, pad, version)
+            return None
         return self._replaced(key, old, pending, value)
 
     def _blocks(self, key: str, pad: int, inline: list[Any] | None, carried: list[Range], chunks: int) -> tuple[bytes, bytes]:
@@ -312,13 +315,6 @@ class MasterIndex:
         """While loading: one interrupted put."""
         self.pending_uploads[key] = pending
         self._by_data.update(dict.fromkeys(pending.data_ids, key))
-
-
-def _discard(sets: dict[Any, set[Any]], name: Any, member: Any) -> None:
-    if name in sets:
-        sets[name].discard(member)
-        if not sets[name]:
-            del sets[name]
 
 
 _APPLY: dict[str, Callable[..., Freed | None]] = {

@@ -177,7 +177,8 @@ class Journal:
                 if self._torn or not self._idle:
                     self.checkpoint()
                 elif self._append_fd is None:
-                    self._open_appender()
+                    self._append_fd = durable.open_append(self._path)
+                    self._synced = 0  # what an earlier run synced is not known here
         except BaseException as error:
             self._close_appender()
             self._close_reader()
@@ -278,10 +279,8 @@ class Journal:
         self.index.sequence += 1
 
     def _apply(self, records: list[Record]) -> Freed:
-        freed = Freed()
         with self.index_lock:
-            self.index.replay(records, freed)
-        return freed
+            return self.index.apply(*records)
 
     def _fail(self, error: BaseException) -> AnthillError:
         """The store closes: whether the last line is on disk is unknown, and only a new reading can tell."""
@@ -305,7 +304,6 @@ class Journal:
         before, self._append_fd = self._append_fd, durable.open_append(self._path)
         if before is not None:  # never None in between: readers would take the writer for gone and load the index anew
             os.close(before)
-        self._synced = 0  # what an earlier run synced is not known here
         self._close_reader()
         self._read_fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
 

@@ -175,8 +175,7 @@ def salvage(data: bytes) -> tuple[int | None, list[Salvaged], bool]:
 def snapshot_lines(index: MasterIndex) -> Iterator[bytes]:
     """The snapshot of ``index``, line by line, the closing line last."""
     hasher, count = blake3(), 0
-    for fields in _snapshot_fields(index):
-        line = dumps(fields) + b"\n"
+    for line in _snapshot_lines(index):
         hasher.update(line)
         count += 1
         yield line
@@ -194,37 +193,37 @@ def in_parts(lines: Iterable[bytes]) -> Iterator[bytes]:
     yield bytes(part)
 
 
-def _snapshot_fields(index: MasterIndex) -> Iterator[dict[str, Any]]:
-    yield {
+def _snapshot_lines(index: MasterIndex) -> Iterator[bytes]:
+    header = {
         "format": FORMAT,
         "sequence": index.sequence,
         "run": [index.run, index.run_id.hex()],
         "writing": sorted(index.writing),
         "to_rewrite": sorted(index.to_rewrite),
     }
+    yield dumps(header) + b"\n"
+    yield from (dumps(fields) + b"\n" for fields in _pads_fields(index))
+    yield from (_value_line(key, value) for key, value in index.values.items())
+    for key, pending in index.pending_uploads.items():
+        yield dumps({"pending": key, "v": _pending_fields(pending)}) + b"\n"
+    for key, pads in index.stale.items():
+        yield dumps({"stale": key, "v": sorted(pads)}) + b"\n"
+
+
+def _pads_fields(index: MasterIndex) -> Iterator[dict[str, Any]]:
     for first in range(0, index.pads, PADS_PER_LINE):
         part = slice(first, min(first + PADS_PER_LINE, index.pads))
         digests = bytes(index.digests[part.start * 16 : part.stop * 16])
         packed = [bytes(index.status[part]), bytes(index.blank[part]), little_endian(index.counters[part]).tobytes(), digests]
         yield {"pads": first, "packed": [encode(data) for data in packed]}
-    for key, value in index.values.items():
-        yield {"key": key, "v": _value_fields(value)}
-    for key, pending in index.pending_uploads.items():
-        yield {"pending": key, "v": _pending_fields(pending)}
-    for key, pads in index.stale.items():
-        yield {"stale": key, "v": sorted(pads)}
 
 
-def _value_fields(value: Value) -> list[Any]:
-    return [
-        value.size,
-        value.version,
-        value.modified,
-        value.attributes,
-        value.manifest_pad,
-        encode(value.data_ids),
-        encode(value.packed),
-    ]
+def _value_line(key: str, value: Value) -> bytes:
+    """A value's line, as ``dumps`` would make it in thrice the time: there may be very many."""
+    attributes = "null" if value.attributes is None else _encode_json(value.attributes)
+    numbers = f"{value.size},{value.version},{value.modified},{attributes},{value.manifest_pad}"
+    text = f'{{"key":{_encode_json(key)},"v":[{numbers},"{encode(value.data_ids)}","{encode(value.packed)}"]}}\n'
+    return text.encode("utf-8")
 
 
 def _pending_fields(pending: Pending) -> list[Any]:

@@ -34,6 +34,8 @@ LINE_SECONDS = 60.0  # between two lines of ``plain``
 class Silent:
     """Shows no progress; base of the others."""
 
+    each_value = False  # whether it shows the end of every value, of which there may be very many
+
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
@@ -64,6 +66,8 @@ class Silent:
 
 class JsonLines(Silent):
     """One object per event, ``"event"`` is the class name."""
+
+    each_value = True
 
     def __call__(self, event: Event) -> None:
         self._line({"event": type(event).__name__, **vars(event)})

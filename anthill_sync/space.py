@@ -59,7 +59,7 @@ class Space:
 
     def plan(self, length: int, data_id: bytes, chunk: int) -> Slot:
         """free -> planned: the smallest gap that holds ``length`` bytes, else the end."""
-        fitting = [gap for gap in self.gaps if gap[1] >= length]
+        fitting = self.gaps and [gap for gap in self.gaps if gap[1] >= length]
         if fitting:
             offset, size = min(fitting, key=lambda gap: gap[1])
             self.gaps.remove((offset, size))

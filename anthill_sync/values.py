@@ -218,3 +218,21 @@ def spans_of(data_ids: Iterable[bytes]) -> list[Span]:
         else:
             spans.append(Span(data_id, chunk, 1))
     return spans
+
+
+def add_to(sets: dict[Any, set[Any]], name: Any, member: Any) -> None:
+    """One more member of the set ``name``, which may be its first."""
+    members = sets.get(name)
+    if members is None:
+        sets[name] = {member}
+    else:
+        members.add(member)
+
+
+def discard_from(sets: dict[Any, set[Any]], name: Any, member: Any) -> None:
+    """One fewer; empty sets are not kept."""
+    members = sets.get(name)
+    if members is not None:
+        members.discard(member)
+        if not members:
+            del sets[name]

@@ -103,7 +103,6 @@ CHANGES = {
 }
 CHANGERS = {
     "durable": CHANGES,
-    "lock": {"ftruncate"},  # who holds it: for the living only
     "destinations": {"ftruncate", "link"},
     # relative to a folder's descriptor, which ``durable`` does not know
     "trees_restore": {"mkdir", "symlink", "makedirs", "utime", "fchmod", "replace", "unlink", "fsync"},

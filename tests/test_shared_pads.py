@@ -23,7 +23,7 @@ Background = Callable[[Callable[[], Any]], Future[Any]]
 def queued(rig: StoreRig) -> int:
     shared = rig.session.allocator.writer.shared
     with rig.session.allocator.supply.lock:
-        return sum(map(len, shared._items.values()))
+        return sum(map(len, shared._uploads.values()))
 
 
 def reserved(rig: StoreRig) -> int:
