@@ -149,7 +149,7 @@ class _Probe:
 
     def _read_one_of(self, allowed: set[bytes]) -> None:
         data, _ = self._read()
-        if data not in allowed:
+        if bytes(data) not in allowed:
             raise self._unfit("it shows parts of objects while they are replaced")
 
     def _remove(self) -> list[str]:
