@@ -19,9 +19,7 @@ from .networks.base import calling
 from .operation import Operation, describe_failure
 from .pads import Pads
 from .pipeline import Pipeline
-from .settings import FRESH_WINDOW
 
-URGENT = FRESH_WINDOW * 2 // 3  # pads above the lowest never-written one: once they are used, about a call's time is left
 WINDOW = 2  # units and reservations an operation keeps queued, times the threads of the stage
 
 
@@ -163,13 +161,6 @@ class PadSupply:
     def expected(self) -> int:
         """Pads that running operations will still take. Under ``lock``."""
         return self._demand.total()
-
-    def holds_up(self, pad: int) -> bool:
-        """True when ``pad`` is the lowest never-written one, and the pads that may be written before it run out."""
-        with self.lock:
-            following = self.map.kinds.find(Kind.FRESH, pad + URGENT)
-            nearer = self.map.kinds.find(Kind.FRESH, pad, pad + URGENT)
-            return nearer < 0 <= following and self.map.lowest_unwritten() == pad and bool(self._demand.total())
 
     def give_back(self, pad: int) -> None:
         """The pad was taken and nothing was sent to it."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import partial
 from typing import Protocol
 
 from .committer import Committer, committed_record
@@ -58,7 +56,7 @@ class ChunkUnit:
         elif (pad := supply.take(self)) is None:
             return False
         else:
-            with calling(replace(self.operation.call, holds_up=partial(supply.holds_up, pad))):
+            with calling(self.operation.call):
                 self._try(pad)
         return True
 

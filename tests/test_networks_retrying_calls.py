@@ -196,57 +196,6 @@ def test_a_repeat_that_is_stopped_while_waiting_for_a_turn_raises_the_last_failu
     assert rig.faulty.calls["read"] == 1
 
 
-# -- others who would have to wait
-
-
-def waits(rig: Rig, *failures: Any, looks: int) -> list[float]:
-    """Seconds slept by a call that fails so, and that holds others up from the given look on."""
-    for failure in failures:
-        rig.faulty.fail("reserve", failure)
-    seen: list[int] = []
-
-    def holds_up() -> bool:
-        seen.append(1)
-        return len(seen) >= looks
-
-    with calling(Call(threading.Event(), lambda *retry: None, holds_up)):
-        rig.network.reserve(PAD)
-    return [round(seconds, 6) for seconds in rig.clock.slept]
-
-
-def test_the_first_wait_ends_when_others_would_have_to_wait_for_the_call() -> None:
-    assert waits(Rig(), busy(), looks=4) == [0.02] * 3
-
-
-def test_a_first_wait_that_holds_up_nobody_is_as_long_as_any() -> None:
-    assert waits(Rig(), busy(), looks=999) == [0.02] * 12 + [0.01]
-
-
-def test_only_the_first_wait_is_cut_short() -> None:
-    rig = Rig()
-    assert waits(rig, busy(), busy(), looks=1) == [0.5]
-    assert rig.faulty.calls["reserve"] == 3
-
-
-@pytest.mark.parametrize("asked", [{"retry_after": 7.0}, {"slow_down": True}])
-def test_a_wait_that_the_network_asked_for_is_never_cut_short(asked: dict[str, Any]) -> None:
-    assert waits(Rig(), busy(**asked), looks=1) == [asked.get("retry_after", 0.25)]
-
-
-def test_a_stop_ends_a_wait_that_looks_for_others_too() -> None:
-    rig, stop = Rig(), threading.Event()
-    rig.faulty.fail("reserve", busy(), times=9)
-
-    def holds_up() -> bool:
-        stop.set()
-        return False
-
-    with calling(Call(stop, lambda *retry: None, holds_up)), pytest.raises(TransientNetworkError):
-        rig.network.reserve(PAD)
-    assert rig.clock.slept == [0.02]
-    assert rig.faulty.calls["reserve"] == 1
-
-
 # -- the library
 
 

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,7 @@ from anthill_sync import Store
 from anthill_sync.errors import PadLimitExceeded, PutFailed
 from anthill_sync.events import ReservingScratchpads
 from anthill_sync.index import Record
-from anthill_sync.settings import FRESH_WINDOW
-from anthill_sync.supply import URGENT
-from tests.store_tools import CHUNK, StoreRig, chunks_of, permanent, transient, wait_until
+from tests.store_tools import CHUNK, StoreRig, chunks_of, permanent, wait_until
 from tests.support import PATIENCE, Gate, Seen
 
 pytest_plugins = ["tests.store_fixtures"]
@@ -294,48 +291,3 @@ def test_a_reservation_that_an_interrupt_left_queued_takes_no_pad_from_the_next_
     rig.store["k"] = chunks_of(1, 2)
     rig.reopen()
     rig.assert_sound(k=chunks_of(1, 2))
-
-
-def test_a_pad_that_waits_holds_others_up_once_few_are_left_that_may_be_written_before_it(rigs: Callable[..., StoreRig]) -> None:
-    rig, gate, told = rigs(upload_threads=2), Gate(), dict[int, bool]()
-    rig.store.reserve(100)
-
-    def look(seen: Seen) -> None:
-        pad = rig.pad_number(seen.address)
-        if not pad:
-            gate(seen)
-        elif not gate.opened.is_set():
-            told[pad] = rig.session.allocator.supply.holds_up(0)
-            if pad == FRESH_WINDOW:
-                gate.open()
-
-    rig.faulty.before("write", look)
-    rig.store.put("value", chunks_of(*range(90)))
-    assert told == {pad: pad + 1 >= 42 for pad in range(1, FRESH_WINDOW + 1)}
-    assert not rig.session.allocator.supply.holds_up(0), "it is written"
-
-
-def test_a_full_chunk_is_sent_again_before_others_have_to_wait_for_its_pad(rigs: Callable[..., StoreRig]) -> None:
-    """However long its wait was to be: here 1,000 seconds."""
-    rig, slept = rigs(upload_threads=2, retry_seconds=10**6), list[float]()
-
-    def sleep(stop: threading.Event, seconds: float) -> None:
-        slept.append(seconds)
-        goes_on = min(len(slept), URGENT - 2)  # other pads that are written while this one waits
-        wait_until(lambda: rig.faulty.done["write"] >= goes_on, lambda: f"{rig.faulty.done} while a pad waits")
-
-    network: Any = rig.session.network
-    network._policy = replace(network._policy, sleep=sleep, jitter=lambda upper: 1000.0)
-    rig.store.reserve(100)
-    failures = [transient()]
-
-    def fail_once(seen: Seen) -> None:
-        if seen.address == rig.address(0) and failures:
-            raise failures.pop()
-
-    rig.faulty.before("write", fail_once)
-    rig.store.put("value", chunks_of(*range(90)))
-    assert sum(slept) < 999
-    (first, again) = [n for n, address in enumerate(rig.faulty.addresses("write")) if address == rig.address(0)]
-    assert again - first >= URGENT - 2, "others had not gone on for as long as they could"
-    rig.assert_sound(value=chunks_of(*range(90)))

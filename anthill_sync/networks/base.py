@@ -110,12 +110,10 @@ class Network(Protocol):
 
 @dataclass(frozen=True)
 class Call:
-    """On whose behalf the current thread calls a network: what stops its waits, who hears of retries, whether others who go on
-    meanwhile will soon have to wait for it."""
+    """On whose behalf the current thread calls a network: what stops its waits, who hears of retries."""
 
     stop: threading.Event
     on_retry: Callable[[str, str, int, float, str, int], None]  # operation, address, attempt, seconds, error, calls at once
-    holds_up: Callable[[], bool] | None = None
 
 
 _ANY_REPLICA: ContextVar[bool] = ContextVar("anthill_any_replica", default=False)

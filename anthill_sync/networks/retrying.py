@@ -27,7 +27,6 @@ from .pacing import PacingGate
 
 Sleep = Callable[[threading.Event, float], object]  # stop event, seconds; returns early when the event is set
 
-_LOOK = 0.02  # seconds between looks whether others have to wait for a call that waits
 _LONGEST_RETRY_AFTER = 120.0  # seconds; a network that asks for more is asked again after this
 _FIRST_RETRIES = 100
 _RETRIES_PER_OPERATION = 2
@@ -270,20 +269,8 @@ class _Operation(Generic[T]):
         if self._call is not None:
             at_once = self._policy.gate.limit
             self._call.on_retry(self._name, self._address, self._attempts, seconds, str(self._error), at_once)
-        self._sleep(seconds)
+        self._policy.sleep(self._stop, seconds)
         return not self._stop.is_set()
-
-    def _sleep(self, seconds: float) -> None:
-        """Until that or the stop; the first time, unless the network asked for less, only until others would have to wait for
-        this call: so many of theirs went well meanwhile that the network is none that has to be spared."""
-        asked = self._error is not None and (self._error.slow_down or self._error.retry_after)
-        holds_up = self._call.holds_up if self._call is not None else None
-        if holds_up is None or self._attempts > 1 or asked:
-            self._policy.sleep(self._stop, seconds)
-            return
-        while seconds > 0 and not self._stop.is_set() and not holds_up():
-            self._policy.sleep(self._stop, min(seconds, _LOOK))
-            seconds -= _LOOK
 
     def _seconds(self, upper: float) -> float:
         asked = self._error.retry_after if self._error is not None else None
