@@ -116,9 +116,11 @@ class Composer:
         batch.sealed.append(item)
 
     def _check(self, upload: Upload) -> None:
-        """The source was read to its end; only an unchanged one gets its manifest sealed."""
+        """The source was read to its end; only an unchanged one gets its manifest sealed. It is closed at once: an image takes
+        the blocks of more small files than a process may have open."""
         if upload.source is not None:
             upload.source.check_unchanged()
+            upload.source.close()
 
     def finish(self, batch: Batch, buffer: memoryview) -> memoryview:
         """The whole image: header and table around what ``compose`` put into ``buffer``."""

@@ -164,7 +164,10 @@ class ScanUnit:
     def _compare(self) -> None:
         upload = self._upload
         if not upload.stopped:
-            self._flow.found_changed(upload, [chunk for chunk in self._chunks if self._changed(chunk)])
+            changed = [chunk for chunk in self._chunks if self._changed(chunk)]
+            if upload.source is not None and len(self._chunks) == len(upload.origins):
+                upload.source.close()  # nobody else reads it now; who needs it again opens it, and compares it then
+            self._flow.found_changed(upload, changed)
             if upload.read_over(len(self._chunks)):
                 self._flow.reads_done(upload)
 

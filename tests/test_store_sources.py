@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -279,3 +280,25 @@ def test_a_mutation_from_inside_the_skipping_callback_raises_too(rig: StoreRig, 
     with pytest.raises(NestedMutation):
         rig.store.put_many(items, on_event=hear, on_source_error=lambda key, error: rig.store.put(key, b""))
     rig.assert_sound()
+
+
+@pytest.fixture
+def few_descriptors() -> Iterator[int]:
+    """So many more files than are open now may be."""
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + 30, most))
+    yield 30
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
+
+
+def test_small_files_are_put_and_updated_however_few_of_them_may_be_open(
+    rig: StoreRig, tmp_path: Path, few_descriptors: int
+) -> None:
+    """All of them go into one image: none may stay open until it is committed."""
+    paths = {f"k{number}": tmp_path / f"source-{number}" for number in range(4 * few_descriptors)}
+    for text in (b"first", b"second"):
+        for path in paths.values():
+            path.write_bytes(text)
+        entries = rig.store.put_many(paths)
+        assert {entry.size for entry in entries.values()} == {len(text)}
+    rig.assert_sound(**dict.fromkeys(paths, b"second"))
