@@ -23,7 +23,7 @@ from .sources import Source
 from .supply import PadSupply
 from .takeover import map_of, resolve, run_record
 from .uploads import Upload
-from .writing import Work, Writer
+from .writing import Writer
 
 if TYPE_CHECKING:
     from .reports import ByteSummary, ExtentRange, PadSummary
@@ -112,17 +112,14 @@ class MemoryAllocator:
         upload = self.planner.upload(data_id)
         if on_event is not None:
             upload.operation.listen(on_event)
-        self.write_all(upload.operation, [(upload, source)])
-
-    def write_all(self, operation: Operation, work: Work) -> None:
-        """Write many planned values as one operation."""
-        self.writer.write_all(operation, work)
+        upload.source = source
+        self.writer.write_all(upload.operation, [upload])
 
     def write_manifest(self, upload: Upload, spans: int) -> None:
         """Write the manifest of a value whose blocks stay where they are, and publish it: a rename."""
-        item = self.planner.place_manifest(upload, spans)
+        self.planner.place_manifest(upload, spans)
         try:
-            self.writer.run(upload.operation, lambda: self.writer.shared.submit([item]))
+            self.writer.run(upload.operation, lambda: self.writer.shared.submit([upload]))
         finally:
             self.planner.forget([upload])
 
@@ -139,6 +136,14 @@ class MemoryAllocator:
         with self.lock:
             stored = sum(value.size for value in list(self._journal.index.values.values()))
             return summarise(self.supply.map, stored)
+
+    def free_space(self) -> tuple[int, int, int]:
+        """Free pads, pads in all, and free bytes: what a put asks with, without a look at every value."""
+        from .usage import summarise
+
+        with self.lock:
+            pads, size, _ = summarise(self.supply.map, 0)
+        return pads.free, pads.total, size.free
 
     def extent_ranges(self) -> tuple[ExtentRange, ...]:
         """What every byte of every pad is used for, in order."""

@@ -6,6 +6,7 @@ import gc
 import shlex
 import shutil
 import sys
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +30,7 @@ from .errors import InvalidArgument, KeyNotFound, PartialFailure
 from .render import (
     entry_fields,
     in_columns,
-    listing,
+    long_listing,
     pending_fields,
     pending_listing,
     plural,
@@ -74,21 +75,32 @@ def ls(
     """List keys, in byte order."""
     with console.store(read_only=True) as store:
         if pending:
-            _show_pending(console, [p for p in store.pending() if _is_below(prefix, p.key)])
+            waiting = {p.key: p for p in store.pending()}
+            _show_pending(console, [waiting[key] for key in _below(prefix, waiting)])
             return
-        entries = store.entries(prefix)
-    if console.as_json:
+        names_only = not (long or console.as_json)
+        keys = _below(prefix, store) if names_only else []
+        entries = [] if names_only else store.entries(prefix)
+    if names_only:
+        _show_keys(console, keys)
+    elif console.as_json:
         console.answer({"keys": [entry_fields(entry) for entry in entries]})
-    elif not long and is_terminal(sys.stdout):
-        console.out(in_columns([printable(entry.key) for entry in entries], shutil.get_terminal_size().columns))
     else:
-        console.out(listing(entries, long=long))
+        console.out(long_listing(entries))
 
 
-def _is_below(prefix: str, key: str) -> bool:
+def _show_keys(console: Console, keys: list[str]) -> None:
+    if is_terminal(sys.stdout):
+        console.out(in_columns([printable(key) for key in keys], shutil.get_terminal_size().columns))
+    else:
+        console.out("".join([f"{key}\n" for key in keys]))
+
+
+def _below(prefix: str, keys: Iterable[str]) -> list[str]:
     from .entries import check_prefix, under
 
-    return under(check_prefix(prefix), key)
+    wanted = check_prefix(prefix)
+    return [key for key in keys if under(wanted, key)]
 
 
 def _show_pending(console: Console, pending: list[Pending]) -> None:
@@ -151,7 +163,7 @@ def _expand(store: Any, prefixes: list[str], ignore_missing: bool) -> list[str]:
     found: dict[str, None] = {}
     waiting = [p.key for p in store.pending()]
     for prefix in prefixes:
-        below = [e.key for e in store.entries(prefix)] + [key for key in waiting if _is_below(prefix, key)]
+        below = [e.key for e in store.entries(prefix)] + _below(prefix, waiting)
         if not below and not ignore_missing:
             raise KeyNotFound(f"no key {prefix!r} and none below it", key=prefix)
         found.update(dict.fromkeys(below))

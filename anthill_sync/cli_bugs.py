@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
@@ -33,6 +32,8 @@ def record_bug(error: BaseException, log_file: Path | None, home: Callable[[], P
         _append(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), text)
         return path
     except Exception:  # noqa: BLE001  (whatever is broken, the traceback must not be lost)
+        import tempfile  # here: loading it takes 2 ms
+
         descriptor, name = tempfile.mkstemp(prefix="anthill-", suffix=".log")
         _append(descriptor, text)
         return Path(name)

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .cli_commands import App, command
-from .cli_estimate import Wanted, show
 from .cli_limits import seconds_left
-from .cli_memory import share_heaps
+from .cli_memory import collecting_seldom, share_heaps
 from .cli_options import KeyName
 from .cli_output import TerminalText, is_terminal
 from .cli_trees import changed, fail_for, listed, scan_tree
@@ -70,10 +69,12 @@ def put(
     excluded = _exclusion(exclude, exclude_from)
     place = source or ""
     if dry_run:  # what a command will write is as unknown as stdin, and it is not run for this
+        from .cli_estimate import Wanted, show
+
         show(console, Wanted(key, "-" if words else place, recursive, if_absent, checksum, excluded))
         return
     share_heaps()
-    with console.store() as store:
+    with collecting_seldom(), console.store() as store:
         if recursive:
             key = check_prefix(key)
             found, left = scan_tree(store, key, Path(place), excluded)

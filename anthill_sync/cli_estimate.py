@@ -13,10 +13,10 @@ from .cli_questions import describe
 from .cli_trees import changed, fail_for, listed, scan_tree
 from .console import Console
 from .errors import InvalidArgument, SourceNotFound
-from .events import ConfirmReservation
 from .render import human_size, plural
 
 if TYPE_CHECKING:
+    from .events import ConfirmReservation
     from .store import Store
     from .trees import Left
 

@@ -6,10 +6,10 @@ import sys
 from typing import TYPE_CHECKING, Protocol
 
 from .errors import ConfigurationError, InvalidArgument
-from .events import ConfirmReservation
 from .render import human_size, plural
 
 if TYPE_CHECKING:
+    from .events import ConfirmReservation
     from .store import Store
 
 

@@ -6,10 +6,11 @@ import mmap
 import threading
 from collections.abc import Callable
 
-from .index import Freed, Record, encode
+from .index import Freed, Record
 from .journal import Journal
 from .memory_map import Kind
 from .networks.base import Buffer, Image
+from .packing import encode
 from .pads import Pads
 from .sealing import image_digest
 from .settings import FRESH_WINDOW
@@ -94,13 +95,14 @@ class Committer:
             self._sending.discard(pad)  # nothing was sent
             raise
 
-    def commit(self, pad: int, records: list[Record], placed: Callable[[], None]) -> None:
+    def commit(self, pad: int, records: list[Record], placed: Callable[[], None], *, again: bool = False) -> None:
         """Make the records of a confirmed image durable, then change the memory map: ``placed`` first, then what the
-        records freed."""
-        freed = self.journal.append(records)
+        records freed. ``again``: another image of the pad will come soon, and is announced with this one's record."""
+        freed = self.journal.append([*records, ["writing", [pad]]] if again else records)
         self._sending.discard(pad)
-        with self._announce_lock:
-            self._announced.discard(pad)
+        if not again:
+            with self._announce_lock:
+                self._announced.discard(pad)
         with self.supply.lock:
             placed()
             self.release(freed)

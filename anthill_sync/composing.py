@@ -5,65 +5,64 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from .committer import Committer, committed_record
 from .errors import BlockDamaged
-from .image import RawManifest, TableEntry, encode_manifest, finish_image
-from .index import Record, encode
-from .memory_map import Placement
+from .image import RawManifest, TableEntry, finish_image
+from .index import Record
 from .operation import Operation
+from .packing import encode
 from .reading import read_chunk
 from .space import HEADER_SIZE, Slot, Space
 from .uploads import Upload
 
 SourceFailed = Callable[[Upload, BaseException], None]
-
-
-@dataclass(eq=False)
-class Item:
-    """What one upload puts into a shared pad: its remainder, or nothing, and its manifest."""
-
-    upload: Upload
-    placement: Placement
-
-    @property
-    def operation(self) -> Operation:
-        return self.upload.operation
+operation_of: Callable[[Upload], Operation] = attrgetter("operation")
 
 
 @dataclass(eq=False)
 class Batch:
-    """One image of one shared pad, while it is composed, sent and committed."""
+    """One image of one shared pad, while it is composed, sent and committed. Each of ``uploads`` puts its remainder, or
+    nothing, and its manifest into it, where its placement says."""
 
     space: Space
-    items: list[Item]
+    uploads: list[Upload]
     rewriters: list[Operation]
-    live: list[Slot] = field(default_factory=list)
-    live_manifests: set[tuple[str, int]] = field(default_factory=set)
+    live: list[Slot]
+    live_manifests: set[tuple[str, int]]
+    end: int  # where the last extent ends, of those in the image and of those that are freed or planned meanwhile
     counter: int = 0
     compared: bool = False
     entries: list[TableEntry] = field(default_factory=list)
     manifests: list[RawManifest] = field(default_factory=list)
     dropped: list[object] | None = None
-    sealed: list[Item] = field(default_factory=list)  # items that made it into the image
-    fingerprints: dict[Upload, bytes] = field(default_factory=dict)
+    sealed: list[Upload] = field(default_factory=list)  # those that made it into the image
+    pieces: Counter[Operation] = field(init=False)  # how many uploads and rewrites of each operation are in the image
+
+    def __post_init__(self) -> None:
+        self.pieces = Counter(map(operation_of, self.uploads))
+        self.pieces.update(self.rewriters)
 
     @property
     def pad(self) -> int:
         assert self.space.number is not None
         return self.space.number
 
-    def pieces(self) -> Counter[Operation]:
-        """How many items and rewrites of each operation are in the image."""
-        return Counter([*(item.operation for item in self.items), *self.rewriters])
-
-    def end(self) -> int:
-        """Where the image's last extent ends at most."""
-        slots = [*self.live, *(item.placement.slot for item in self.items if item.placement.slot is not None)]
-        return max((slot.offset + slot.length for slot in slots), default=HEADER_SIZE)
-
     def operations(self) -> list[Operation]:
-        return list(self.pieces())
+        return list(self.pieces)
+
+
+def _joined(slots: Iterable[Slot]) -> list[tuple[int, int]]:
+    """(first byte, first byte behind) of the stretches that the extents form, in order: those of small values are many."""
+    found: list[tuple[int, int]] = []
+    start = stop = 0
+    for offset, length in sorted((slot.offset, slot.length) for slot in slots):
+        if offset != stop:
+            found.append((start, stop))
+            start = offset
+        stop = offset + length
+    return [*found, (start, stop)]
 
 
 class Composer:
@@ -73,54 +72,50 @@ class Composer:
         self._committer, self._source_failed = committer, source_failed
 
     def compose(self, batch: Batch) -> memoryview:
-        """Live extents and manifests from the image before, then the items; a failed source is left out. In this thread's
+        """Live extents and manifests from the image before, then the uploads; a failed source is left out. In this thread's
         image buffer: nothing of what was sent from it before is left between them."""
-        buffer, end = self._committer.buffers.image, batch.end()
-        buffer[:end] = bytes(end)
+        buffer = self._committer.buffers.image
+        buffer[: batch.end] = bytes(batch.end)
         if batch.live or batch.live_manifests:
             self._keep(batch, buffer)
-        for item in batch.items:
+        for upload in batch.uploads:
             try:
-                if not item.upload.stopped:
-                    self._seal(batch, item, buffer)
+                if not upload.stopped:
+                    self._seal(batch, upload, buffer)
             except BaseException as error:  # noqa: BLE001 - one source's failure is that put's alone
-                self._source_failed(item.upload, error)
+                self._source_failed(upload, error)
         return buffer
 
     def _keep(self, batch: Batch, buffer: memoryview) -> None:
         index = self._committer.journal.index
         old, batch.compared = self._committer.pads.stored(batch.pad, batch.counter, index.digest(batch.pad))
-        for slot in batch.live:
-            buffer[slot.offset : slot.offset + slot.length] = old.data[slot.offset : slot.offset + slot.length]
-            batch.entries.append(TableEntry(slot.data_id, slot.chunk, slot.offset, slot.length))
-        batch.manifests = [each for each in old.table.manifests if (each.key, each.version) in batch.live_manifests]
+        data = memoryview(old.data)
+        for start, stop in _joined(batch.live):
+            buffer[start:stop] = data[start:stop]
+        batch.entries = [TableEntry(slot.data_id, slot.chunk, slot.offset, slot.length) for slot in batch.live]
+        batch.dropped = dropped = []
+        for each in old.table.manifests:
+            if (each.key, each.version) in batch.live_manifests:
+                batch.manifests.append(each)
+            else:
+                dropped.append([each.key, each.version])
         if len(batch.manifests) != len(batch.live_manifests):
             raise BlockDamaged(f"{self._committer.pads.describe(batch.pad)} lacks a manifest that was written to it")
-        gone = [each for each in old.table.manifests if (each.key, each.version) not in batch.live_manifests]
-        batch.dropped = [[each.key, each.version] for each in gone]
 
-    def _seal(self, batch: Batch, item: Item, buffer: memoryview) -> None:
-        upload, slot = item.upload, item.placement.slot
-        if slot is not None:
-            plain = read_chunk(self._committer, upload, slot.chunk)
-            fingerprint = self._committer.pads.sealer.fingerprint(plain)
-            self._check(upload)
-            area = buffer[slot.offset : slot.offset + slot.length]
-            self._committer.pads.sealer.seal_block(upload.data_id, slot.chunk, plain, fingerprint, area)
-            batch.entries.append(TableEntry(upload.data_id, slot.chunk, slot.offset, slot.length))
-            batch.fingerprints[upload] = fingerprint
-        else:
-            self._check(upload)
-        manifest = upload.manifest()
-        batch.manifests.append(RawManifest(upload.key, upload.version, encode_manifest(manifest)))
-        batch.sealed.append(item)
-
-    def _check(self, upload: Upload) -> None:
-        """The source was read to its end; only an unchanged one gets its manifest sealed. It is closed at once: an image takes
-        the blocks of more small files than a process may have open."""
+    def _seal(self, batch: Batch, upload: Upload, buffer: memoryview) -> None:
+        """The source was read to its end then; only an unchanged one gets its manifest sealed."""
+        slot = upload.placed.slot
+        plain = b"" if slot is None else read_chunk(self._committer, upload, slot.chunk)
         if upload.source is not None:
             upload.source.check_unchanged()
-            upload.source.close()
+            upload.source.close()  # not when it is published: of small files there are thousands in one image
+        if slot is not None:
+            sealer, (offset, length) = self._committer.pads.sealer, (slot.offset, slot.length)
+            upload.fingerprint = sealer.fingerprint(plain)
+            sealer.seal_block(upload.data_id, slot.chunk, plain, upload.fingerprint, buffer[offset : offset + length])
+            batch.entries.append(TableEntry(upload.data_id, slot.chunk, offset, length))
+        batch.manifests.append(upload.manifest())
+        batch.sealed.append(upload)
 
     def finish(self, batch: Batch, buffer: memoryview) -> memoryview:
         """The whole image: header and table around what ``compose`` put into ``buffer``."""
@@ -129,7 +124,7 @@ class Composer:
             self._committer.pads.name(batch.pad).address,
             buffer,
             counter=batch.counter + 1,
-            end=max((entry.offset + entry.length for entry in batch.entries), default=HEADER_SIZE),
+            end=max([offset + length for _, _, offset, length in batch.entries], default=HEADER_SIZE),
             run_id=self._committer.journal.index.run_id,
             entries=batch.entries,
             manifests=batch.manifests,
@@ -141,34 +136,27 @@ class Composer:
     def records(self, batch: Batch, digest: bytes, published: Iterable[Upload]) -> list[Record]:
         """One batch for the journal: late begins, COMMITTED, and the publications that this image completes."""
         pending: list[object] = []
-        for item in batch.sealed:
-            fields = self._block_fields(batch, item)
-            item.upload.inline = fields
-            pending += fields if item.upload.uses_pending() else []
+        added: list[object] = []
+        sizes = batch.space.manifests
+        for upload in batch.sealed:
+            waits = upload.uses_pending()
+            upload.inline = self._block_fields(upload)
+            pending += upload.inline if waits else ()
+            added.append([upload.key, upload.version, sizes[upload.key, upload.version], int(waits)])
+        blank = not (batch.entries or batch.manifests)
         committed = committed_record(
-            batch.pad,
-            batch.counter + 1,
-            digest,
-            blocks=pending,
-            added=[self._manifest_fields(item) for item in batch.sealed],
-            dropped=batch.dropped,
-            blank=not (batch.entries or batch.manifests),
+            batch.pad, batch.counter + 1, digest, blocks=pending, added=added, dropped=batch.dropped, blank=blank
         )
         return [*self._begins(batch), committed, *(upload.publish_record(batch.pad) for upload in published)]
 
-    def _block_fields(self, batch: Batch, item: Item) -> list[object]:
-        slot = item.placement.slot
+    def _block_fields(self, upload: Upload) -> list[object]:
+        slot = upload.placed.slot
         if slot is None:
             return []
-        return [[encode(slot.data_id), slot.chunk, slot.offset, slot.length, encode(batch.fingerprints[item.upload])]]
-
-    def _manifest_fields(self, item: Item) -> object:
-        upload = item.upload
-        size = item.placement.space.manifests[upload.key, upload.version]
-        return [upload.key, upload.version, size, int(upload.uses_pending())]
+        return [[encode(slot.data_id), slot.chunk, slot.offset, slot.length, encode(upload.fingerprint)]]
 
     def _begins(self, batch: Batch) -> list[Record]:
-        late = [item.upload for item in batch.sealed if item.upload.uses_pending() and not item.upload.begun]
+        late = [upload for upload in batch.sealed if upload.uses_pending() and not upload.begun]
         records = [upload.begin_record() for upload in late]
         for upload in late:
             upload.begun = True

@@ -18,7 +18,6 @@ from .cli_output import Output, is_terminal
 from .cli_questions import answer_reservation
 from .cli_signals import Signals
 from .errors import InvalidArgument, KeyNotFound
-from .events import Confirm, Event, UploadProgress
 from .progress import Silent, reporter
 from .render import FORMAT, json_line, printable
 from .settings import Settings, resolve
@@ -26,6 +25,7 @@ from .settings import Settings, resolve
 if TYPE_CHECKING:
     from .cli_runs import Run
     from .config import Config
+    from .events import Confirm, Event
     from .store import Store
 
 
@@ -36,6 +36,10 @@ class Report:
         self._reporter, self._console = reporter, console
 
     def __call__(self, event: Event) -> None:
+        from .events import StoreComplete, UploadProgress
+
+        if isinstance(event, StoreComplete) and not self._reporter.each_value:
+            return
         if isinstance(event, UploadProgress):
             self._console.bytes_done = event.bytes_written
         with self._console.signals.deferred():
@@ -47,7 +51,7 @@ class Report:
             self._reporter.transferred(done, total)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)  # both take a millisecond to make
 class Console:
     """What one command was asked for besides its own arguments, and its way to speak."""
 

@@ -21,7 +21,7 @@ from .networks.limiting import limited
 from .networks.retrying import open_retrying
 from .session import Session
 from .settings import CHUNK_MARGIN, DEFAULT_PAD_SIZE, FRESH_WINDOW, Settings, check_pad_size, resolve
-from .threads import Pool
+from .threads import Pool  # loaded with the store: a handler of atexit comes too late for concurrent.futures
 
 
 def create(

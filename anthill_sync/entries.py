@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timezone
+from typing import TYPE_CHECKING
 
-from . import summaries
 from .errors import InvalidArgument, KeyNotFound
 from .index import MasterIndex
-from .summaries import BlockPlace, Entry, Transfer
+from .late import Late
 from .values import Pending, Value
+
+if TYPE_CHECKING:
+    from . import summaries
+else:  # who only lists keys makes none of them
+    summaries = Late("summaries")
 
 MAX_KEY = 1024  # bytes of UTF-8
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")  # Unicode's category Cc, which is complete for ever
@@ -59,16 +64,18 @@ def value_of(index: MasterIndex, key: str) -> Value:
     return value
 
 
-def entry_of(key: str, value: Value, transfer: Transfer | None = None) -> Entry:
+def entry_of(key: str, value: Value, transfer: summaries.Transfer | None = None) -> summaries.Entry:
     """The public view of a value."""
-    return Entry(key, value.size, value.version, moment(value.modified), value.pads(), dict(value.attributes or {}), transfer)
+    return summaries.Entry(
+        key, value.size, value.version, moment(value.modified), value.pads(), dict(value.attributes or {}), transfer
+    )
 
 
-def detail_of(key: str, value: Value) -> Entry:
+def detail_of(key: str, value: Value) -> summaries.Entry:
     """The same with every block's place."""
-    blocks = tuple(BlockPlace(chunk, *block.extent) for chunk, block in enumerate(value.blocks()))
+    blocks = tuple(summaries.BlockPlace(chunk, *block.extent) for chunk, block in enumerate(value.blocks()))
     entry = entry_of(key, value)
-    return Entry(key, entry.size, entry.version, entry.modified, entry.pads, entry.attributes, None, blocks)
+    return summaries.Entry(key, entry.size, entry.version, entry.modified, entry.pads, entry.attributes, None, blocks)
 
 
 def pending_of(key: str, pending: Pending) -> summaries.Pending:

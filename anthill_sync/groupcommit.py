@@ -87,6 +87,7 @@ class GroupCommit:
                     if not each.done:
                         each.error, each.done = self._broken(), True
                 self._condition.notify_all()  # first: interrupted here, this is done again
+                self._batch = []  # its records may be thousands
                 self._leader = None
             if ticket in self._waiting:
                 self._waiting.remove(ticket)

@@ -28,6 +28,7 @@ _ENTRY = struct.Struct("<16sQII")  # data id, chunk, offset, length
 _MANIFEST = struct.Struct("<IHHQQqI")  # whole length, key length, attributes length, size, version, modified, spans
 _SPAN = struct.Struct("<16sQQ")  # data id, first chunk, chunks
 SPAN_SIZE = _SPAN.size
+_encode_json = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 assert (_HEADER.size, _ENTRY.size, OVERHEAD) == (HEADER_SIZE, ENTRY_SIZE, SEAL_OVERHEAD)
 assert _TABLE.size + OVERHEAD == TABLE_FIXED
@@ -86,8 +87,7 @@ def encode_attributes(attributes: Mapping[str, Any] | None) -> bytes:
     if not attributes:
         return b""
     try:
-        data = json.dumps(dict(attributes), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        encoded = data.encode("utf-8")
+        encoded = _encode_json(dict(attributes)).encode("utf-8")
     except (TypeError, ValueError) as error:
         raise InvalidArgument(f"attributes must be JSON: {error}") from error
     if len(encoded) > MAX_ATTRIBUTES:
@@ -97,15 +97,25 @@ def encode_attributes(attributes: Mapping[str, Any] | None) -> bytes:
 
 def manifest_size(key: str, attributes: Mapping[str, Any] | None, spans: int) -> int:
     """Table bytes of a manifest with this many spans."""
-    return _MANIFEST.size + len(key.encode("utf-8")) + len(encode_attributes(attributes)) + spans * _SPAN.size
+    return sized_manifest(key.encode("utf-8"), encode_attributes(attributes), spans)
+
+
+def sized_manifest(key: bytes, attributes: bytes, spans: int) -> int:
+    """The same where key and attributes are encoded already."""
+    return _MANIFEST.size + len(key) + len(attributes) + spans * SPAN_SIZE
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
     """The manifest's bytes in a table."""
-    key, attributes = manifest.key.encode("utf-8"), encode_attributes(manifest.attributes)
-    size = _MANIFEST.size + len(key) + len(attributes) + len(manifest.spans) * _SPAN.size
-    sizes = (size, len(key), len(attributes), manifest.size, manifest.version, manifest.modified, len(manifest.spans))
-    return b"".join([_MANIFEST.pack(*sizes), key, attributes, *(_SPAN.pack(*span) for span in manifest.spans)])
+    return pack_manifest(manifest, manifest.key.encode("utf-8"), encode_attributes(manifest.attributes))
+
+
+def pack_manifest(manifest: Manifest, key: bytes, attributes: bytes) -> bytes:
+    """The same where its key and attributes are encoded already."""
+    spans = manifest.spans
+    size = sized_manifest(key, attributes, len(spans))
+    head = _MANIFEST.pack(size, len(key), len(attributes), manifest.size, manifest.version, manifest.modified, len(spans))
+    return b"".join([head, key, attributes, *[_SPAN.pack(*span) for span in spans]])
 
 
 def decode_manifest(data: bytes) -> Manifest:

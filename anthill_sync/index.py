@@ -6,20 +6,19 @@ contradicts the state raises ``ImpossibleRecord``: the journal then reports dama
 
 from __future__ import annotations
 
-import base64
-import binascii
 import struct
-import sys
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any
 
-from .values import BLOCK, Block, BlockList, Extent, Pending, Range, Value, origin_id, replaced
+from .packing import decode, little_endian
+from .values import BLOCK, Block, BlockList, Extent, Pending, Range, Value, add_to, discard_from, origin_id, replaced
 
 Packed = bytes | bytearray
-_PADDING = ("", "===", "==", "=")  # by length modulo 4
+_decode_id = lru_cache(256)(decode)  # all blocks of an attempt name the same data id
 Record = list[Any]  # a JSON array: name of the record, then its fields
 
 
@@ -31,6 +30,9 @@ class PadStatus(IntEnum):
     RESERVED_PENDING_UPLOAD = 2
     COMMITTED = 3
     DAMAGED = 4  # its image is not what the index needs: takes no other one before a repair has emptied it
+
+
+_RESERVING, _RESERVED, _COMMITTED = map(int, (PadStatus.RESERVING, PadStatus.RESERVED_PENDING_UPLOAD, PadStatus.COMMITTED))
 
 
 class ImpossibleRecord(ValueError):
@@ -47,26 +49,6 @@ class Freed:
     def add(self, other: Freed) -> None:
         self.extents += other.extents
         self.manifests += other.manifests
-
-
-def encode(data: bytes) -> str:
-    """Bytes in a record: base64 without padding."""
-    return binascii.b2a_base64(data, newline=False).rstrip(b"=").decode("ascii")
-
-
-def decode(text: str) -> bytes:
-    """The reverse of ``encode``."""
-    if sys.version_info >= (3, 11):  # what b64decode does, without its looks at the arguments
-        return binascii.a2b_base64(text + _PADDING[len(text) & 3], strict_mode=True)
-    return base64.b64decode(text + _PADDING[len(text) & 3], validate=True)
-
-
-def little_endian(numbers: array[int]) -> array[int]:
-    """``numbers`` in the order of the files, or back: swapped on a big-endian machine, else as they are."""
-    if sys.byteorder == "big":
-        numbers = numbers[:]
-        numbers.byteswap()
-    return numbers
 
 
 class MasterIndex:
@@ -111,10 +93,20 @@ class MasterIndex:
 
     # -- changes
 
-    def apply(self, record: Record) -> Freed:
-        """Change the state; tells what became free. ``ImpossibleRecord`` when it cannot follow."""
+    def apply(self, *records: Record) -> Freed:
+        """Change the state; tells what became free. ``ImpossibleRecord`` when one cannot follow."""
+        freed = Freed()
+        self.replay(records, freed)
+        return freed
+
+    def replay(self, records: Iterable[Record], freed: Freed | None = None) -> None:
+        """``apply`` all of them in order; what became free is added to ``freed``, if anybody asks."""
+        record: Record = []
         try:
-            return _APPLY[record[0]](self, *record[1:]) or Freed()
+            for record in records:
+                found = _APPLY[record[0]](self, *record[1:])
+                if found is not None and freed is not None:
+                    freed.add(found)
         except ImpossibleRecord:
             raise
         except (KeyError, TypeError, ValueError, IndexError, OverflowError, struct.error) as error:
@@ -132,9 +124,9 @@ class MasterIndex:
                 self.status[pad] = PadStatus.RESERVING
 
     def _reserved(self, pad: int) -> None:
-        if self.status[pad] != PadStatus.RESERVING:
+        if self.status[pad] != _RESERVING:
             raise ImpossibleRecord(f"pad {pad} reserved without an intent")
-        self.status[pad] = PadStatus.RESERVED_PENDING_UPLOAD
+        self.status[pad] = _RESERVED
 
     def _writing(self, pads: list[int]) -> None:
         self.writing.update(pads)
@@ -151,29 +143,26 @@ class MasterIndex:
         pending.total, pending.source, pending.attributes = total, source, attributes
         self._by_data[raw] = key
 
-    def _committed(self, pad: int, counter: int, digest: str, blocks: list[Any], *rest: Any) -> Freed:
+    def _committed(self, pad: int, counter: int, digest: str, blocks: list[Any], *rest: Any) -> Freed | None:
         """``rest``: manifests added; those that the image before held and this one does not, None: it held none that lives;
         1 for a blank image. All three are left out where there is nothing to say."""
         added, dropped, blank = rest or ((), None, 0)
         if counter <= self.counters[pad]:
             raise ImpossibleRecord(f"pad {pad}: counter {counter} after {self.counters[pad]}")
-        self.status[pad], self.counters[pad], self.blank[pad] = PadStatus.COMMITTED, counter, blank
+        self.status[pad], self.counters[pad], self.blank[pad] = _COMMITTED, counter, blank
         self.digests[pad * 16 : pad * 16 + 16] = decode(digest).ljust(16, b"\0")
         self.writing.discard(pad)
-        freed = Freed()
-        for block in blocks:
-            old = self._pending_block(pad, *block)
-            if old is not None:
-                freed.extents.append(old)
+        extents = [old for block in blocks if (old := self._pending_block(pad, *block)) is not None]
         for key, version in tuple(self._stale_by_pad.get(pad, ())) if dropped is None else dropped:
             self._drop_stale(key, pad, version)
         if pad in self.to_rewrite and not self._holds_dead(pad):
             self.to_rewrite.remove(pad)
+        manifests: list[tuple[int, str, int]] = []
         for key, version, size, pending in added:
             self.add_stale(key, pad, version)
             if pending:
-                freed.manifests += self._pending_manifest(key, pad, version, size)
-        return freed
+                manifests += self._pending_manifest(key, pad, version, size)
+        return Freed(extents, manifests) if extents or manifests else None
 
     def _holds_dead(self, pad: int) -> bool:
         """True for an image that was on its way while one of its manifests died: removed values are still in it."""
@@ -198,9 +187,9 @@ class MasterIndex:
 
     def _pending_block(self, pad: int, data_id: str, chunk: int, offset: int, length: int, fingerprint: str) -> Extent | None:
         """The extent that this block replaces."""
-        raw = decode(data_id)
+        raw = _decode_id(data_id)
         blocks = self.pending_uploads[self._by_data[raw]].blocks
-        return blocks.set(chunk, Block(pad, offset, length, raw, decode(fingerprint)))
+        return blocks.place(chunk, pad, offset, length, raw, decode(fingerprint))
 
     def _pending_manifest(self, key: str, pad: int, version: int, size: int) -> list[tuple[int, str, int]]:
         pending = self.pending_uploads[key]
@@ -209,12 +198,12 @@ class MasterIndex:
 
     def add_stale(self, key: str, pad: int, version: int) -> None:
         """The image of ``pad`` holds a manifest of ``key`` that is not the published one."""
-        self.stale.setdefault(key, set()).add((pad, version))
-        self._stale_by_pad.setdefault(pad, set()).add((key, version))
+        add_to(self.stale, key, (pad, version))
+        add_to(self._stale_by_pad, pad, (key, version))
 
     def _drop_stale(self, key: str, pad: int, version: int) -> None:
-        _discard(self.stale, key, (pad, version))
-        _discard(self._stale_by_pad, pad, (key, version))
+        discard_from(self.stale, key, (pad, version))
+        discard_from(self._stale_by_pad, pad, (key, version))
 
     def _publish(
         self,
@@ -227,7 +216,7 @@ class MasterIndex:
         inline: list[Any] | None,
         carried: list[Range],
         chunks: int,
-    ) -> Freed:
+    ) -> Freed | None:
         """``inline``: the blocks of a put of one image, all in ``pad``; None: the pending upload's blocks.
         ``carried``: ranges of chunks that stay where the published value has them."""
         old, pending = self.values.get(key), self.pending_uploads.get(key)
@@ -239,6 +228,9 @@ class MasterIndex:
         else:
             packed, ids = self._blocks(key, pad, inline, carried, chunks)
         self.values[key] = value = Value(size, version, modified, attributes, pad, ids, packed)
+        if old is None and pending is None:
+            self._drop_stale(key, pad, version)
+            return None
         return self._replaced(key, old, pending, value)
 
     def _blocks(self, key: str, pad: int, inline: list[Any] | None, carried: list[Range], chunks: int) -> tuple[bytes, bytes]:
@@ -323,13 +315,6 @@ class MasterIndex:
         """While loading: one interrupted put."""
         self.pending_uploads[key] = pending
         self._by_data.update(dict.fromkeys(pending.data_ids, key))
-
-
-def _discard(sets: dict[Any, set[Any]], name: Any, member: Any) -> None:
-    if name in sets:
-        sets[name].discard(member)
-        if not sets[name]:
-            del sets[name]
 
 
 _APPLY: dict[str, Callable[..., Freed | None]] = {

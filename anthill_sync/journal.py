@@ -20,7 +20,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from . import durable
+from . import collector, durable
 from .errors import AnthillError, IndexDamaged, Interrupted, LocalIOError, NoRoom, PermissionRefused, StoreClosed
 from .groupcommit import GroupCommit, Ticket
 from .index import Freed, ImpossibleRecord, MasterIndex, Record
@@ -32,6 +32,7 @@ JOURNAL_NAME = "index.journal"
 LOCK_NAME = "lock"
 CHECKPOINT_BYTES = 256 * 1024  # a journal smaller than this is never worth a checkpoint of its own
 BUSY_FACTOR = 4  # while a run goes on its journal may grow to this many snapshots: a long put writes fewer of them
+REST_FACTOR = 0.25  # at its end only to this part of one: a byte of it takes several times as long to open
 LOAD_TRIES = 20  # a reader that meets this many checkpoints in a row gives up
 
 log = logging.getLogger("anthill_sync.journal")
@@ -122,9 +123,10 @@ class Journal:
             self._close_reader()
             self._read_fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
             snapshot = self._read_snapshot()
-            index, size = load_snapshot(snapshot, str(self._home / SNAPSHOT_NAME)), len(snapshot)
-            del snapshot
-            tail = scan(_read_from(self._read_fd, 0), str(self._path), each=partial(self._replay, index))
+            with collector.at_rest():
+                index, size = load_snapshot(snapshot, str(self._home / SNAPSHOT_NAME)), len(snapshot)
+                del snapshot
+                tail = scan(_read_from(self._read_fd, 0), str(self._path), each=partial(self._replay, index))
             if self._stat().st_ino == os.fstat(self._read_fd).st_ino:
                 self._check_base(tail.base, index)
                 self.index, self._snapshot_size = index, size
@@ -151,8 +153,7 @@ class Journal:
         if sequence != index.sequence + 1:
             raise IndexDamaged(f"{self._path}: sequence {sequence} follows {index.sequence}; lines are missing; {REBUILD}")
         try:
-            for record in records:
-                index.apply(record)
+            index.replay(records)
         except ImpossibleRecord as error:
             raise IndexDamaged(f"{self._path}: sequence {sequence} does not fit the index: {error}; {REBUILD}") from error
         index.sequence = sequence
@@ -176,7 +177,8 @@ class Journal:
                 if self._torn or not self._idle:
                     self.checkpoint()
                 elif self._append_fd is None:
-                    self._open_appender()
+                    self._append_fd = durable.open_append(self._path)
+                    self._synced = 0  # what an earlier run synced is not known here
         except BaseException as error:
             self._close_appender()
             self._close_reader()
@@ -212,7 +214,7 @@ class Journal:
                 self._write_line([encode_records([["idle", in_doubt]])], sync=False)  # lost, it costs the next one a checkpoint
                 self._apply([["idle", in_doubt]])
                 self._idle = True
-                if self._outgrown(1):  # whoever opens the store next reads this journal
+                if self._outgrown(REST_FACTOR):  # whoever opens the store next reads this journal
                     self.checkpoint()
         except BaseException as error:
             self._close_reader()  # what is on disk is not known here: the next look begins anew
@@ -260,9 +262,10 @@ class Journal:
         """Nobody knows how far the thread came that was writing."""
         return self.failure or self._fail(Interrupted("interrupted while the journal was written"))
 
-    def _outgrown(self, times: int) -> bool:
-        """Whether the journal is longer than this many snapshots."""
-        return self._end > times * max(CHECKPOINT_BYTES, self._snapshot_size)
+    def _outgrown(self, times: float) -> bool:
+        """Whether the journal is longer than this many snapshots, and worth one. A snapshot of S bytes is paid for by at
+        least ``times * S`` bytes of journal, so a record costs O(1) however large the store is."""
+        return self._end > max(times * self._snapshot_size, max(times, 1) * CHECKPOINT_BYTES)
 
     def _write_line(self, records: list[bytes], *, sync: bool) -> None:
         assert self._append_fd is not None
@@ -276,11 +279,8 @@ class Journal:
         self.index.sequence += 1
 
     def _apply(self, records: list[Record]) -> Freed:
-        freed = Freed()
         with self.index_lock:
-            for record in records:
-                freed.add(self.index.apply(record))
-        return freed
+            return self.index.apply(*records)
 
     def _fail(self, error: BaseException) -> AnthillError:
         """The store closes: whether the last line is on disk is unknown, and only a new reading can tell."""
@@ -304,7 +304,6 @@ class Journal:
         before, self._append_fd = self._append_fd, durable.open_append(self._path)
         if before is not None:  # never None in between: readers would take the writer for gone and load the index anew
             os.close(before)
-        self._synced = 0  # what an earlier run synced is not known here
         self._close_reader()
         self._read_fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
 

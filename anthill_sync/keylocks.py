@@ -29,14 +29,15 @@ class KeyLocks:
                 held[-1].acquire()
             return act()
         finally:
-            for lock in reversed(held):
-                with suppress(RuntimeError):  # not ours: interrupted before it was taken, which only such a lock can tell
-                    lock.release()
+            with suppress(IndexError, RuntimeError):  # not ours: interrupted before it was taken, as only such a lock can tell
+                held.pop().release()
+            while held:
+                held.pop().release()
             self._leave(entered)
 
     def _enter(self, key: str) -> threading.RLock:
         with self._lock:
-            lock, count = self._locks.get(key, (threading.RLock(), 0))
+            lock, count = self._locks.get(key) or (threading.RLock(), 0)
             self._locks[key] = (lock, count + 1)
             return lock
 

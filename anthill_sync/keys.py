@@ -19,14 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import NoReturn
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
-from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+from typing import TYPE_CHECKING, NoReturn
 
 from .errors import (
     ConfigurationError,
@@ -39,6 +32,10 @@ from .errors import (
 )
 from .paper import from_paper, is_paper
 from .private_files import check_private
+
+if TYPE_CHECKING:  # the library takes 12 ms to load: who lists keys signs and seals nothing
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 Random = Callable[[int], bytes]  # a random source: so many bytes
 
@@ -134,11 +131,12 @@ class PadKey:
 
     def sign(self, message: bytes) -> bytes:
         """Ed25519 signature of ``message``, 64 bytes."""
-        return Ed25519PrivateKey.from_private_bytes(self.master.pad_seed(self.slot, self.number)).sign(message)
+        return _private(self.master.pad_seed(self.slot, self.number)).sign(message)
 
 
 def _expand(extracted: bytes, label: str, length: int = 32) -> bytes:
-    return HKDFExpand(SHA256(), length, label.encode("ascii")).derive(extracted)
+    """HKDF-Expand (RFC 5869) of at most 32 bytes, for which it is a single HMAC."""
+    return hmac.digest(extracted, label.encode("ascii") + b"\x01", "sha256")[:length]
 
 
 def _pad_seed(extracted: bytes, slot: int, number: int) -> bytes:
@@ -146,8 +144,13 @@ def _pad_seed(extracted: bytes, slot: int, number: int) -> bytes:
 
 
 def _address(extracted: bytes, slot: int, number: int) -> str:
-    private = Ed25519PrivateKey.from_private_bytes(_pad_seed(extracted, slot, number))
-    return private.public_key().public_bytes_raw().hex()
+    return _private(_pad_seed(extracted, slot, number)).public_key().public_bytes_raw().hex()
+
+
+def _private(seed: bytes) -> Ed25519PrivateKey:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    return Ed25519PrivateKey.from_private_bytes(seed)
 
 
 # -- the key file's text
@@ -204,6 +207,8 @@ def decode_key(text: str, passphrase: str | None, where: str) -> MasterKey:
 
 
 def _unwrap(payload: bytes, passphrase: str, where: str) -> MasterKey:
+    from cryptography.exceptions import InvalidTag
+
     if len(payload) != _WRAP.size:
         raise _damaged(where)
     log_n, r, p, salt, sealed = _WRAP.unpack(payload)
@@ -224,6 +229,9 @@ def _check_scrypt(scrypt: tuple[int, int, int], where: str) -> None:
 
 
 def _passphrase_cipher(passphrase: str, scrypt: tuple[int, int, int], salt: bytes) -> tuple[AESGCM, bytes]:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
     # surrogatepass never fails: an encoding error would carry the passphrase into a traceback.
     words = unicodedata.normalize("NFC", passphrase).encode("utf-8", "surrogatepass")
     log_n, r, p = scrypt

@@ -14,6 +14,7 @@ from pathlib import Path
 from . import durable
 from .errors import ConfigurationError, LocalIOError, PermissionRefused, StoreLocked
 
+_SIGNATURE_BYTES = 100  # more than a pid and a time take, blanks behind them
 POLL_SECONDS = 0.05  # between two tries; flock itself cannot wait with a limit
 
 
@@ -94,11 +95,11 @@ def try_flock(fd: int) -> bool:
 
 def _sign(fd: int) -> None:
     """Leave pid and time for the message of whoever waits. Not synced, and no error when the disk is full: it matters
-    to the living only."""
+    to the living only. Written over what is there, at one length: a file that was truncated is sent to the disk by ext4
+    when it is closed, which takes as long as all the rest of taking the lock."""
     text = json.dumps({"pid": os.getpid(), "since": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
     with suppress(OSError):
-        os.ftruncate(fd, 0)
-        durable.write_at(fd, text.encode(), 0)
+        durable.write_at(fd, text.ljust(_SIGNATURE_BYTES).encode(), 0)
 
 
 def _holder(fd: int) -> str:

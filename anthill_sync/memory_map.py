@@ -169,9 +169,9 @@ class MemoryMap:
         most = self.pad_size - manifest - (0 if length is None else ENTRY_SIZE)
         for space in self._open.values():
             room = most - space.end - space.table
-            if room < 0 or (room < (length or 0) and not space.gaps):
+            if room < 0:
                 continue  # most of them, in a put of very many values: they are full
-            rest = space.rest(self.pad_size, length, manifest)
+            rest = space.rest(self.pad_size, length, manifest) if space.gaps else room - (length or 0)
             if 0 <= rest < least:
                 best, least = space, rest
         return best

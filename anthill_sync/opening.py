@@ -1,10 +1,10 @@
-"""``Store.open(home)`` opens a store, ``store.open(key)`` one of its values: one name, as both are what it says."""
+"""``store.open(key)``: a value as a file."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
+from collections.abc import Mapping
+from typing import Any, Literal, overload
 
 from .entries import check_key, value_of
 from .errors import InvalidArgument, KeyExists
@@ -16,11 +16,6 @@ from .session import Session
 from .settings import KIB
 from .sources import BytesSource, SpooledSource
 from .summaries import Entry
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from .store import Store
 
 READ_BUFFER = 64 * KIB  # bytes
 
@@ -173,31 +168,3 @@ def _text(buffering: int, encoding: str | None, errors: str | None, newline: str
     if newline not in (None, "", "\n", "\r", "\r\n"):
         raise InvalidArgument(f"newline {newline!r} is none of None, '', '\\n', '\\r', '\\r\\n'")
     return {"encoding": encoding or "utf-8", "errors": errors, "newline": newline, "line_buffering": buffering == 1}
-
-
-class StoreOpener(Protocol):
-    """``Store.open``."""
-
-    def __call__(
-        self,
-        home: str | Path | None = None,
-        *,
-        passphrase: str | None = None,
-        lock_wait: float = 0.0,
-        read_only: bool = False,
-        settings: Mapping[str, Any] | None = None,
-    ) -> Store: ...
-
-
-class Opens:
-    """The attribute ``open``: of the class ``open_store``, of a store its ``ValueOpener``."""
-
-    def __init__(self, open_store: Callable[[Any], StoreOpener], open_value: Callable[[Any], ValueOpener]) -> None:
-        self._open_store, self._open_value = open_store, open_value
-
-    @overload
-    def __get__(self, store: None, kind: type[Store]) -> StoreOpener: ...
-    @overload
-    def __get__(self, store: Store, kind: type[Store]) -> ValueOpener: ...
-    def __get__(self, store: Store | None, kind: type[Store]) -> StoreOpener | ValueOpener:
-        return self._open_store(kind) if store is None else self._open_value(store)

@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,6 +32,7 @@ WAKE_SECONDS = 1.0  # longest wait of the calling thread between two looks
 
 
 SkipSource = Callable[[str, AnthillError], object]
+Completed = tuple[str, int, int]  # key, bytes, pads
 
 
 class Operation:
@@ -47,6 +48,7 @@ class Operation:
     ) -> None:
         self.max_pads = max_pads
         self.ends = ends  # on the monotonic clock: when nothing new may start any more; None: never
+        self.reserves_ahead = False  # may have a pad reserved that others will need: its caller counts neither pads nor time
         self.skip_source = skip_source  # told of a source that failed; None: the operation stops
         self.lock = threading.Lock()
         self.stop = threading.Event()
@@ -65,7 +67,7 @@ class Operation:
         self.help: Callable[[], bool] = lambda: False  # what the calling thread does before it waits; False: nothing to do
         self._on_event = on_event
         self._spaces: set[object] = set()  # shared pads that are counted in ``planned``
-        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Sequence[Event]] = queue.SimpleQueue()  # an empty one only wakes the caller
         self._outstanding = 0
         self._running = 0
         self._uploading = False
@@ -83,7 +85,7 @@ class Operation:
         with self.lock:
             self._running -= 1
         if self.stop.is_set():
-            self._events.put(None)
+            self._events.put(())
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -105,7 +107,7 @@ class Operation:
             self._outstanding -= count
             over = self._outstanding == 0
         if over:
-            self._events.put(None)
+            self._events.put(())
 
     @property
     def outstanding(self) -> int:
@@ -118,7 +120,7 @@ class Operation:
             if self.failure is None:
                 self.failure = error
         self.stop.set()
-        self._events.put(None)
+        self._events.put(())
 
     def is_over(self) -> bool:
         """True when nothing new may start: stopped, or its time has just run out."""
@@ -131,18 +133,15 @@ class Operation:
         with self.lock:
             self.planned += count
 
-    def expect_space(self, space: object) -> None:
-        """One more image, unless this shared pad is expected already."""
+    def expect(self, size: int | None, pads: int, space: object | None) -> None:
+        """``size`` more plaintext bytes (None: nobody knows how many), ``pads`` more images, and the one of this shared pad
+        unless that is expected already."""
         with self.lock:
-            if space not in self._spaces:
+            self.total_bytes = None if size is None or self.total_bytes is None else self.total_bytes + size
+            self.planned += pads
+            if space is not None and space not in self._spaces:
                 self._spaces.add(space)
                 self.planned += 1
-
-    def expect_bytes(self, size: int | None) -> None:
-        """``size`` more plaintext bytes; None: nobody knows how many."""
-        with self.lock:
-            unknown = size is None or self.total_bytes is None
-            self.total_bytes = None if unknown else (self.total_bytes or 0) + (size or 0)
 
     def requesting(self, count: int) -> None:
         """``count`` pads are being reserved."""
@@ -181,18 +180,17 @@ class Operation:
             self.planned = max(self.planned, self.written)
             self._emit(ScratchpadCommitComplete(self.written, self.planned))
 
-    def completed(self, key: str, size: int, pads: int) -> None:
-        if self._on_event is None:  # said once per value, of which there may be very many
-            return
-        with self.lock:
-            self._emit(StoreComplete(key, size, pads, time.monotonic() - self.started))
+    def completed(self, values: Sequence[Completed]) -> None:
+        """These values are published. There may be very many: their events are queued, and wake the caller, together."""
+        seconds = time.monotonic() - self.started
+        self._emit(*[StoreComplete(*value, seconds) for value in values] if self._on_event is not None else ())
 
     def _retry_scheduled(self, operation: str, pad: str, attempt: int, wait: float, error: str, at_once: int) -> None:
         self._emit(RetryScheduled(operation, pad, attempt, wait, error, at_once))
 
-    def _emit(self, event: Event) -> None:
+    def _emit(self, *events: Event) -> None:
         if self._on_event is not None:
-            self._events.put(event)
+            self._events.put(events)
 
     # -- the calling thread
 
@@ -211,7 +209,7 @@ class Operation:
     def deliver_now(self, event: Event) -> None:
         """Hand over an event that the calling thread itself has caused."""
         self.deliver()
-        self._hand_over(event)
+        self._hand_over([event])
 
     def wait_for(self, ready: Callable[[], bool], condition: threading.Condition) -> None:
         """Deliver events until ``ready`` or stopped; ``condition`` is notified when ``ready`` may have changed."""
@@ -258,9 +256,10 @@ class Operation:
             except queue.Empty:
                 continue
 
-    def _hand_over(self, event: Event | None) -> None:
-        if event is not None and self._on_event is not None:
-            self._on_event(event)
+    def _hand_over(self, events: Sequence[Event]) -> None:
+        if self._on_event is not None:
+            for event in events:
+                self._on_event(event)
 
 
 class _AllStopped(threading.Event):

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Container, Mapping
 from typing import Any
 
-from .composing import Item
-from .image import encode_attributes, manifest_size
+from .image import manifest_size
 from .journal import Journal
+from .memory_map import Placement
 from .operation import Operation
 from .sealing import OVERHEAD
 from .space import ENTRY_SIZE, HEADER_SIZE, TABLE_FIXED
@@ -38,6 +38,10 @@ class Planner:
             self._versions += 1
             return self._journal.index.run << 32 | self._versions
 
+    def planned(self) -> int:
+        """Uploads that are planned or running."""
+        return len(self._uploads)
+
     def upload(self, data_id: bytes) -> Upload:
         """The planned upload of this data id."""
         return self._uploads[data_id]
@@ -45,7 +49,6 @@ class Planner:
     def plan(self, operation: Operation, key: str, size: int | None, attributes: Mapping[str, Any] | None) -> Upload:
         """Decide what must be sent for one value (``size`` None: a stream), and place its remainder and manifest where
         that is known already."""
-        encode_attributes(attributes)
         index = self._journal.index
         upload = Upload(
             operation,
@@ -60,15 +63,13 @@ class Planner:
         )
         with self._lock:
             self._uploads[upload.data_id] = upload
-        operation.expect_bytes(size)
         if size is not None:
             upload.plan(len(upload.origins))
-            new = upload.old is None and upload.pending is None
-            if new and self.rest_goes_alone(upload):
-                upload.send_rest_alone()
-            operation.expect_pads(len(upload.sends))
-            if new:
-                self.place(upload, upload.spans())
+            if upload.old is None and upload.pending is None:
+                if self.rest_goes_alone(upload, 1):
+                    upload.send_rest_alone()
+                self._place_tail(upload, 1 if size else 0)
+        operation.expect(size, len(upload.sends), upload.placement and upload.placement.space)
         return upload
 
     def plan_move(self, operation: Operation, key: str, value: Value, away: Container[int]) -> Move:
@@ -83,12 +84,16 @@ class Planner:
 
     def place(self, upload: Upload, spans: list[Span]) -> None:
         """Place the remainder, when it is sent, and the manifest together."""
+        placement = self._place_tail(upload, len(spans))
+        upload.operation.expect(0, 0, placement.space)
+
+    def _place_tail(self, upload: Upload, spans: int) -> Placement:
         assert upload.size is not None
         chunk = len(upload.origins) - 1
         rest = upload.size % self._chunk_size
         sent = bool(rest) and upload.origins[chunk] == Origin.SENT and not upload.rest_alone
-        self._place(upload, rest + OVERHEAD if sent else None, chunk, len(spans))
         upload.tail_chunk = chunk if sent else None
+        return self._place(upload, rest + OVERHEAD if sent else None, chunk, spans)
 
     def rest_goes_alone(self, upload: Upload, spans: int | None = None) -> bool:
         """True when the remainder has to be sent and does not fit into one empty pad together with the manifest, here
@@ -97,22 +102,21 @@ class Planner:
         rest = upload.size % self._chunk_size
         if not rest or upload.rest_alone or upload.origins[-1] != Origin.SENT:
             return False
-        manifest = manifest_size(upload.key, upload.attributes, len(upload.spans()) if spans is None else spans)
+        manifest = upload.manifest_size(len(upload.spans()) if spans is None else spans)
         return HEADER_SIZE + rest + OVERHEAD + ENTRY_SIZE + TABLE_FIXED + manifest > self._pad_size
 
-    def place_manifest(self, upload: Upload, spans: int) -> Item:
+    def place_manifest(self, upload: Upload, spans: int) -> None:
         """Place a manifest whose blocks stay where they are."""
-        self._place(upload, None, 0, spans)
-        assert upload.placement is not None
-        return Item(upload, upload.placement)
+        placement = self._place(upload, None, 0, spans)
+        upload.operation.expect(0, 0, placement.space)
 
-    def _place(self, upload: Upload, length: int | None, chunk: int, spans: int) -> None:
-        size = manifest_size(upload.key, upload.attributes, spans)
+    def _place(self, upload: Upload, length: int | None, chunk: int, spans: int) -> Placement:
+        size = upload.manifest_size(spans)
+        owner, manifest = (upload.data_id, chunk), (upload.key, upload.version)
         with self._lock:
             self._uploads[upload.data_id] = upload
-            owner, manifest = (upload.data_id, chunk), (upload.key, upload.version)
-            upload.placement = self._supply.map.place(length, owner, manifest, size)
-        upload.operation.expect_space(upload.placement.space)
+            upload.placement = placement = self._supply.map.place(length, owner, manifest, size)
+        return placement
 
     def to_seal_anew(self, upload: Upload) -> list[int]:
         """Carried-over chunks to send after all, because the manifest would take more than half a pad."""
@@ -124,19 +128,17 @@ class Planner:
 
     def at_most(self, uploads: list[Upload]) -> int:
         """The same if every chunk had changed."""
-        changed = sum(len(upload.scans) + self._tail_pads(upload) for upload in uploads)
+        changed = sum(len(upload.scans) + self._tail_pads(upload) for upload in uploads if upload.placement is None)
         return self._supply.shortage(self.count(uploads) + changed)
 
     def _tail_pads(self, upload: Upload) -> int:
         """Pads at most for a remainder and manifest that are not placed yet."""
-        if upload.placement is not None:
-            return 0
         return 1 + int(upload.size is not None and self.rest_goes_alone(upload, len(upload.origins)))
 
     def count(self, uploads: list[Upload]) -> int:
         """Empty pads that these plans will take."""
-        planned = {id(u.placement.space) for u in uploads if u.placement is not None and u.placement.space.number is None}
-        return sum(len(upload.sends) for upload in uploads) + len(planned)
+        spaces = {upload.placement.space for upload in uploads if upload.placement is not None}
+        return sum(len(upload.sends) for upload in uploads) + sum(space.number is None for space in spaces)
 
     def check_allocation_possible(self, size: int) -> int | None:
         """See ``MemoryAllocator``."""

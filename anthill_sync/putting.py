@@ -21,7 +21,6 @@ from .uploads import Upload
 
 Attributes = Mapping[str, Mapping[str, Any]]
 OnSourceError = Callable[[str, AnthillError], object]
-Work = list[tuple[Upload, Source]]
 
 
 @dataclass(frozen=True)
@@ -99,22 +98,25 @@ def _put(
     if options.if_absent:
         _check_absent(index, sources)
     operation = Operation(options.on_event, options.max_pads, _guarded(session, options.on_source_error), ends)
-    work: Work = []
+    limited = options.confirm or options.on_event or options.max_pads is not None or options.max_duration is not None
+    operation.reserves_ahead = not limited
+    planner, attributes = session.allocator.planner, options.attributes or {}
+    uploads: list[Upload] = []
     try:
         for key, source in sources.items():
-            attributes = (options.attributes or {}).get(key)
-            work.append((session.allocator.planner.plan(operation, key, source.size, attributes), source))
-        _ask(session, operation, [upload for upload, _ in work], options)
+            uploads.append(planner.plan(operation, key, source.size, attributes.get(key)))
+            uploads[-1].source = source
+        _ask(session, operation, uploads, options)
         with session.operating(operation):
-            session.allocator.writer.write_all(operation, work, start=True)
+            session.allocator.writer.write_all(operation, uploads, start=True)
     except AnthillError as error:
-        error.published = _entries(index, work, operation)
-        _explain(error, index, [upload for upload, _ in work])
+        error.published = _entries(index, uploads, operation)
+        _explain(error, index, uploads)
         raise
     finally:
-        session.allocator.planner.forget([upload for upload, _ in work])
+        planner.forget(uploads)
     session.allocator.rewriter.rewrite_left_over()
-    return _entries(index, work, operation)
+    return _entries(index, uploads, operation)
 
 
 def _guarded(session: Session, on_error: OnSourceError | None) -> OnSourceError | None:
@@ -145,17 +147,17 @@ def _check_absent(index: MasterIndex, keys: Iterable[str]) -> None:
         raise KeyExists(f"{taken[0]!r} has a value already", key=taken[0])
 
 
-def _entries(index: MasterIndex, work: Work, operation: Operation) -> dict[str, Entry]:
+def _entries(index: MasterIndex, uploads: list[Upload], operation: Operation) -> dict[str, Entry]:
     seconds = time.monotonic() - operation.started
     transfer = Transfer(operation.written, operation.reserved, operation.bytes_sent, seconds)
-    return {upload.key: entry_of(upload.key, index.values[upload.key], transfer) for upload, _ in work if upload.done}
+    return {upload.key: entry_of(upload.key, index.values[upload.key], transfer) for upload in uploads if upload.done}
 
 
 def _ask(session: Session, operation: Operation, uploads: list[Upload], options: PutOptions) -> None:
     """Nothing is reserved before the question is answered; the pad limit is part of the answer."""
     need = _need(session, uploads, options.max_pads)
-    if not need[0]:
-        return  # without the summary that the question has: it looks at every value and shared pad
+    if not need[0] or (options.confirm is None and options.on_event is None):
+        return  # without the summary that the question has: it looks at every pad
     question = _question(session, uploads, need)
     operation.deliver_now(question)
     if options.confirm is not None and not options.confirm(question):
@@ -177,14 +179,14 @@ def question_for(session: Session, uploads: list[Upload], max_pads: int | None) 
 def _question(session: Session, uploads: list[Upload], need: tuple[int, int]) -> ConfirmReservation:
     allocator, (needed, exact) = session.allocator, need
     streamed = any(upload.streamed for upload in uploads)
-    pads, size, _ = allocator.get_storage_and_pad_summary()
+    free_pads, total_pads, free_bytes = allocator.free_space()
     return ConfirmReservation(
         needed=needed,
         at_most=streamed or needed > exact,
         needed_bytes=needed * allocator.pad_size,
-        free_pads=pads.free,
-        total_pads=pads.total,
-        free_bytes=size.free,
+        free_pads=free_pads,
+        total_pads=total_pads,
+        free_bytes=free_bytes,
         data_size=None if streamed else sum(upload.size or 0 for upload in uploads),
         estimated_cost=None,
     )
@@ -199,9 +201,8 @@ def reserve(session: Session, count: int, *, confirm: Confirm | None, on_event: 
 
 def _reserve(session: Session, count: int, confirm: Confirm | None, on_event: OnEvent | None) -> int:
     operation = Operation(on_event)
-    summary, size, _ = session.allocator.get_storage_and_pad_summary()
     bytes_needed = count * session.allocator.pad_size
-    question = ConfirmReservation(count, False, bytes_needed, summary.free, summary.total, size.free, 0, None)
+    question = ConfirmReservation(count, False, bytes_needed, *session.allocator.free_space(), 0, None)
     operation.deliver_now(question)
     if confirm is not None and not confirm(question):
         raise OperationCancelled(f"{count} pads were not reserved: the answer was no")

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from .image import Manifest, RawManifest, decode_manifest, encode_manifest
-from .index import MasterIndex, PadStatus, little_endian
+from .index import MasterIndex, PadStatus
+from .packing import little_endian
 from .recovery_scan import Found, Scan
 from .recovery_witness import Witness
 from .takeover import RUN_ID_SIZE, spans

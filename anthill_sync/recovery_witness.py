@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import IndexDamaged
-from .index import ImpossibleRecord, MasterIndex, Record, decode
+from .index import ImpossibleRecord, MasterIndex, Record
 from .journal import JOURNAL_NAME, SNAPSHOT_NAME, Journal
 from .lines import Salvaged, hinted_values, load_snapshot, salvage
 from .memory_map import WHOLE_PAD
+from .packing import decode
 from .takeover import map_of
 from .values import Block, Value
 

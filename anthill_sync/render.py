@@ -150,10 +150,8 @@ def recovery_fields(report: RecoveryReport) -> dict[str, Any]:
 # -- listings
 
 
-def listing(entries: Sequence[Entry], *, long: bool) -> str:
-    """``ls``: a line per key; long: size, version, time, pads, key."""
-    if not long:
-        return "".join(f"{entry.key}\n" for entry in entries)
+def long_listing(entries: Iterable[Entry]) -> str:
+    """``ls -l``: size, version, time, pads, key."""
     rows = [(str(e.size), str(e.version), timestamp(e.modified), str(e.pads), e.key) for e in entries]
     return _columns(rows)
 

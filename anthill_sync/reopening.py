@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from .creating import open_session
 from .errors import InvalidArgument, StoreClosed
-from .reader import Reader
 from .session import Session
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from .reader import Reader
 
 _MAY_HOLD_SECRETS = ("objects.", "proxy")  # settings whose names begin so: credentials, a URL with a password
 
@@ -79,6 +80,8 @@ class Openable:
 
     @property
     def _reader(self) -> Reader:
+        from .reader import Reader  # here: who lists keys reads no value
+
         return Reader(self._session)
 
     def close(self) -> None:

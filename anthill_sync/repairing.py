@@ -15,7 +15,7 @@ from .recovery_index import Rebuilt
 from .recovery_scan import Found
 from .reports import Problem, RecoveryReport
 from .session import Session
-from .sources import Source, StoredSource
+from .sources import StoredSource
 from .takeover import map_of
 from .uploads import Upload
 from .values import Value
@@ -101,14 +101,14 @@ def _is_on(value: Value, pads: Container[int]) -> bool:
 def _move(session: Session, index: MasterIndex, keys: list[str], away: Container[int]) -> None:
     """Put the values again, without the chunks that lie elsewhere."""
     operation = Operation()
-    work: list[tuple[Upload, Source]] = []
+    uploads: list[Upload] = []
     for key in keys:
         value = index.values.get(key)
         if value is not None:  # else another process removed it just now
-            upload = session.allocator.planner.plan_move(operation, key, value, away)
-            work.append((upload, _stored(session, value)))
+            uploads.append(session.allocator.planner.plan_move(operation, key, value, away))
+            uploads[-1].source = _stored(session, value)
     with session.operating(operation):
-        session.allocator.writer.write_all(operation, work, start=True)
+        session.allocator.writer.write_all(operation, uploads, start=True)
 
 
 def _stored(session: Session, value: Value) -> StoredSource:

@@ -4,6 +4,7 @@ Locks, in the order in which they are taken:
 
 1. key locks (``KeyLocks``): all keys of one mutation, in byte order; they order mutations of one key.
 2. the writer gate (``_gate``) around the store's ``flock``: the first mutation takes it, the last gives it back.
+   Under it, or alone, ``_building``: of pools, pads and memory map one set is made; nothing is taken meanwhile.
 3. an upload's own lock, or ``Committer._announce_lock``: held while a record about it becomes durable.
 4. a shared pad, one at a time (``Space.busy``): from reading the old image until its COMMITTED record is applied.
 5. the memory map's lock: every decision about pads; no I/O and no callback under it.
@@ -18,23 +19,26 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from .allocator import MemoryAllocator
 from .config import Config
-from .download import Downloader
 from .errors import Interrupted, NestedMutation, PermissionRefused, StoreClosed, StoreLocked, UsedAfterFork
 from .index import MasterIndex
 from .journal import Journal
 from .keylocks import KeyLocks
 from .keys import MasterKey
 from .networks.base import Network
-from .operation import GRACE_SECONDS, Operation
-from .pads import Pads
-from .pipeline import Pipeline
-from .sealing import Sealer
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from .allocator import MemoryAllocator
+    from .download import Downloader
+    from .machine import Machine
+    from .operation import Operation
+    from .pads import Pads
+    from .pipeline import Pipeline
 
 T = TypeVar("T")
 
@@ -57,10 +61,8 @@ class Session:
     ) -> None:
         self.home, self.config, self.key, self.settings, self.network = home, config, key, settings, network
         self.journal = Journal(home)
-        self.pipeline = Pipeline(settings)
-        self.pads = Pads(network, key, config.slot, Sealer(key, config.slot))
-        self.allocator = MemoryAllocator(self.journal, self.pads, self.pipeline, settings, config.pad_size)
-        self.downloader = Downloader(self.pads, self.pipeline, config.chunk_size)
+        self._building = threading.Lock()  # guards _built, of which there is one however many threads ask first
+        self._built: Machine | None = None
         self._lock_wait, self._read_only = lock_wait, read_only
         self._pid = os.getpid()
         self._closed = False
@@ -73,6 +75,32 @@ class Session:
         self._operations: set[Operation] = set()
         self._inside = threading.local()
         _OPEN.add(self)
+
+    def _machine(self) -> Machine:
+        with self._building:
+            if self._built is None:
+                from .machine import Machine
+
+                self._built = Machine(self.config, self.key, self.settings, self.network, self.journal)
+                if self._closed:
+                    self._built.pipeline.close()
+            return self._built
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        return self._machine().pipeline
+
+    @cached_property
+    def pads(self) -> Pads:
+        return self._machine().pads
+
+    @cached_property
+    def allocator(self) -> MemoryAllocator:
+        return self._machine().allocator
+
+    @cached_property
+    def downloader(self) -> Downloader:
+        return self._machine().downloader
 
     def index(self) -> MasterIndex:
         """The index as the files have it now."""
@@ -220,13 +248,23 @@ class Session:
             for operation in self._operations:
                 operation.fail(Interrupted("the Store was closed"))
             self._closed = True
-            ended = self._left.wait_for(lambda: not self._writers, GRACE_SECONDS) if self._writers else True
+            ended = self._writers_end()
         self.network.close()
         if not ended:
             with self._gate:
-                self._left.wait_for(lambda: not self._writers, GRACE_SECONDS)
-        self.pipeline.close()
+                self._writers_end()
+        with self._building:  # perhaps a reader in another thread needs it just now: then it finds the pools closed
+            if self._built is not None:
+                self._built.pipeline.close()
         self.journal.close()
+
+    def _writers_end(self) -> bool:
+        """Wait, not for ever, until nobody changes the store."""
+        if not self._writers:
+            return True
+        from .operation import GRACE_SECONDS
+
+        return self._left.wait_for(lambda: not self._writers, GRACE_SECONDS)
 
     def forget_after_fork(self) -> None:
         """In a forked child: close its copies of descriptors; the parent's store is untouched."""

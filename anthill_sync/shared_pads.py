@@ -2,23 +2,26 @@
 
 Small puts from many threads share images this way: while an image of a pad is on its way, what comes for the pad
 collects, and the next image takes it all. It waits a moment for those who were just answered, when they come again at once:
-without, half of the threads would always wait while the other half is served.
+without, half of the threads would always wait while the other half is served. And the pad that comes after this one is
+reserved while this one's last image is on its way: without, all of them would wait for that every few images.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
 
 from .committer import Committer
-from .composing import Batch, Composer, Item, SourceFailed
+from .composing import Batch, Composer, SourceFailed, operation_of
 from .image import Table
 from .networks.base import calling
 from .operation import Operation, describe_failure, joint_call
 from .pads import StoredImage
 from .pipeline import Pipeline
 from .space import Space
-from .uploads import Upload
+from .uploads import Upload, finish
 
 PATIENCE = 0.2  # of the time that a pad's image took, at most, is waited for more to come for the next one
 _SLOW = 0.02  # seconds; an image that takes less is sent at once
@@ -35,6 +38,14 @@ class SpaceUnit:
         self._shared.upload(self)
 
 
+class _Served(NamedTuple):
+    """An image that took its time."""
+
+    space: Space | None = None
+    operations: int = 0  # how many it served, and how many waited when it was there: all of them belong into the next one
+    ends: float = 0.0  # until when its next one waits for them, on the monotonic clock
+
+
 def pause(seconds: float) -> None:
     """Let others run."""
     time.sleep(seconds)
@@ -43,20 +54,20 @@ def pause(seconds: float) -> None:
 class SharedPads:
     """Queues of all shared pads, guarded by the memory map's lock."""
 
-    def __init__(self, committer: Committer, pipeline: Pipeline, source_failed: SourceFailed) -> None:
-        self._committer = committer
+    def __init__(self, committer: Committer, pipeline: Pipeline, source_failed: SourceFailed, planned: Callable[[], int]) -> None:
+        self._committer, self._planned = committer, planned
         self._supply = committer.supply
         self._pipeline = pipeline
         self._composer = Composer(committer, source_failed)
-        self._items: dict[Space, list[Item]] = {}
+        self._uploads: dict[Space, list[Upload]] = {}  # what waits for each pad's next image
         self._rewriters: dict[Space, list[Operation]] = {}
-        self._served: tuple[Space | None, float] = (None, 0.0)  # whose image served several, and until when its next one waits
+        self._served = _Served()  # the last image that served several operations on a slow network
         self._wanted: dict[Space, Operation] = {}  # planned spaces whose pad is part of an operation's demand
 
     def reset(self) -> None:
         """Forget every queue: nothing is running."""
         with self._supply.lock:
-            self._items.clear()
+            self._uploads.clear()
             self._rewriters.clear()
             self._wanted.clear()
 
@@ -70,14 +81,17 @@ class SharedPads:
             self._wanted[space] = operation
             return True
 
-    def submit(self, items: list[Item]) -> None:
-        """Put every item into the next image of its pad; all are queued before the first image begins."""
+    def submit(self, uploads: list[Upload]) -> None:
+        """Put the remainder and manifest of each into the next image of its pad; all are queued before the first begins."""
+        spaces: dict[Space, Operation] = {}
         with self._supply.lock:
-            for operation, count in Counter(item.operation for item in items).items():
+            for operation, count in Counter(map(operation_of, uploads)).items():
                 operation.enter(count)
-            for item in items:
-                self._items.setdefault(item.placement.space, []).append(item)
-        for space, operation in {item.placement.space: item.operation for item in items}.items():
+            for upload in uploads:
+                space = upload.placed.space
+                spaces[space] = upload.operation
+                self._uploads.setdefault(space, []).append(upload)
+        for space, operation in spaces.items():
             self._queue(space, operation)
 
     def rewrite(self, space: Space, operation: Operation) -> None:
@@ -113,20 +127,20 @@ class SharedPads:
         with self._supply.lock:
             space.queued = False
             self._wanted.pop(space, None)
-            others = [item.operation for item in self._items.get(space, []) if not item.operation.stop.is_set()]
+            others = [each.operation for each in self._uploads.get(space, []) if not each.operation.stop.is_set()]
         if others:
             self._queue(space, others[0])
         return False
 
     def withdraw(self, operation: Operation, waiting: list[object]) -> None:
-        """The operation has failed: take its items out; ``waiting`` are its units that had no pad yet."""
-        left: list[Item] = []
+        """The operation has failed: take its uploads out; ``waiting`` are its units that had no pad yet."""
+        left: list[Upload] = []
         with self._supply.lock:
-            for space, items in list(self._items.items()):
-                mine = [item for item in items if item.operation is operation]
-                self._items[space] = [item for item in items if item.operation is not operation]
-                for item in mine:
-                    self._supply.map.release(item.placement)
+            for space, uploads in list(self._uploads.items()):
+                mine = [upload for upload in uploads if upload.operation is operation]
+                self._uploads[space] = [upload for upload in uploads if upload.operation is not operation]
+                for upload in mine:
+                    self._supply.map.release(upload.placed)
                 left += mine
             abandoned = [space for space, owner in self._wanted.items() if owner is operation and space.number is None]
             for space in abandoned:
@@ -138,10 +152,10 @@ class SharedPads:
 
     def _queue_again(self, space: Space) -> None:
         with self._supply.lock:
-            others = self._items.get(space)
+            others = self._uploads.get(space)
             self._supply.map.rest(space)
             if not others:
-                self._items.pop(space, None)
+                self._uploads.pop(space, None)
         if others:
             self._queue(space, others[0].operation)
 
@@ -164,18 +178,19 @@ class SharedPads:
             self._fail(batch, error)
         finally:
             self._end(batch, time.monotonic() - began)
-            for operation, count in batch.pieces().items():
+            for operation, count in batch.pieces.items():
                 operation.work_ends()
                 operation.leave(count)
 
     def _gather(self, unit: SpaceUnit) -> None:
-        """Wait while more comes for this image, where several were served by the one before a moment ago."""
-        space, ends = self._served
-        before = -1
-        while space is unit.space and time.monotonic() < ends and not unit.operation.stop.is_set():
+        """Wait while more comes for this image, where several were served a moment ago by the one before, of this pad or of
+        one that takes no more; not once as many are there as were served or waited then."""
+        served, before = self._served, -1
+        follows = unit.space is served.space or unit.space.number is None
+        while follows and time.monotonic() < served.ends and not unit.operation.stop.is_set():
             with self._supply.lock:
-                count = len(self._items.get(unit.space, []))
-            if count == before:
+                count = len({upload.operation for upload in self._uploads.get(unit.space, [])})
+            if count == before or count >= served.operations:
                 return
             before = count
             pause(_STEP)
@@ -183,8 +198,8 @@ class SharedPads:
     def _start(self, unit: SpaceUnit) -> Batch | None:
         space, supply = unit.space, self._supply
         with supply.lock:
-            if not self._items.get(space) and not self._rewriters.get(space):
-                self._items.pop(space, None)
+            if not self._uploads.get(space) and not self._rewriters.get(space):
+                self._uploads.pop(space, None)
                 self._wanted.pop(space, None)
                 if space.number is None:
                     supply.forgo(unit)
@@ -198,7 +213,8 @@ class SharedPads:
                 self._wanted.pop(space, None)
             space.queued, space.busy = False, True
             live = [slot for slot in space.slots.values() if slot.live]
-            batch = Batch(space, self._items.pop(space, []), self._rewriters.pop(space, []), live, set(space.live_manifests))
+            uploads, rewriters = self._uploads.pop(space, []), self._rewriters.pop(space, [])
+            batch = Batch(space, uploads, rewriters, live, set(space.live_manifests), space.end)
             for operation in batch.operations():
                 operation.work_begins()
         batch.counter = self._committer.counter(batch.pad)
@@ -208,12 +224,13 @@ class SharedPads:
         """Let go of the pad, whose image ``took`` so many seconds; what came for it meanwhile goes into its next image."""
         sealed = set(batch.sealed)
         with self._supply.lock:
-            for item in batch.items:
-                if item not in sealed:
-                    self._supply.map.release(item.placement)
-            if took > _SLOW and len(batch.items) > 1:
-                self._served = (batch.space, time.monotonic() + took * PATIENCE)
-            waiting = [item.operation for item in self._items.get(batch.space, [])] + self._rewriters.get(batch.space, [])
+            for upload in batch.uploads:
+                if upload not in sealed:
+                    self._supply.map.release(upload.placed)
+            waiting = [each.operation for each in self._uploads.get(batch.space, [])] + self._rewriters.get(batch.space, [])
+            if took > _SLOW and len(batch.operations()) > 1:
+                expected = len({*batch.operations(), *waiting})
+                self._served = _Served(batch.space, expected, time.monotonic() + took * PATIENCE)
             if waiting and not batch.space.blocked:
                 batch.space.busy = False
                 self._queue(batch.space, waiting[0])  # under the lock: once it rests it may retire, and its pad be taken
@@ -227,13 +244,13 @@ class SharedPads:
         """The pad is in doubt: what waits for it cannot be written in this run."""
         assert space.number is not None
         with self._supply.lock:
-            items, rewriters = self._items.pop(space, []), self._rewriters.pop(space, [])
-            for item in items:
-                self._supply.map.release(item.placement)
+            uploads, rewriters = self._uploads.pop(space, []), self._rewriters.pop(space, [])
+            for upload in uploads:
+                self._supply.map.release(upload.placed)
             self._supply.map.rest(space)
         pad = self._committer.pads.name(space.number).address
         error = describe_failure(self._supply.doubts[space.number], step="write", pad=pad)
-        for operation in [*(item.operation for item in items), *rewriters]:
+        for operation in [*map(operation_of, uploads), *rewriters]:
             operation.fail(error)
             operation.leave()
 
@@ -243,7 +260,7 @@ class SharedPads:
             operation.fail(self._described(batch, error))
 
     def _described(self, batch: Batch, error: BaseException) -> BaseException:
-        keys = {item.upload.key for item in batch.items}
+        keys = {upload.key for upload in batch.uploads}
         key = keys.pop() if len(keys) == 1 else None
         return describe_failure(error, step="write", key=key, pad=self._committer.pads.name(batch.pad).address)
 
@@ -251,15 +268,26 @@ class SharedPads:
         buffer = self._composer.compose(batch)
         if not batch.sealed and all(operation.stop.is_set() for operation in batch.rewriters):
             return
+        self._look_ahead(batch)
         self._committer.announce(batch.pad)
         data = self._composer.finish(batch, buffer)
         digest = self._committer.send(batch.pad, data, batch.counter + 1, compared=batch.compared)
         self._transferred(batch, len(data))
         self._commit(batch, data, digest)
 
+    def _look_ahead(self, batch: Batch) -> None:
+        """Reserve the pad that those who share this one will need next, meanwhile. In the name of one whose caller counts no
+        pads; that put waits for it, so the lock is not given back before."""
+        willing = [operation for operation in batch.operations() if operation.reserves_ahead and not operation.stop.is_set()]
+        if willing and self._served.space is not None and len(batch.operations()) > 1:
+            with self._supply.lock:
+                closes = batch.space.closes(self._supply.map.pad_size, self._supply.map.rewrite_limit)
+            if closes:
+                self._supply.want_spare(willing[0])
+
     def _transferred(self, batch: Batch, length: int) -> None:
         plain: Counter[Operation] = Counter()
-        for upload in (item.upload for item in batch.sealed):
+        for upload in batch.sealed:
             if upload.tail_chunk is not None:
                 plain[upload.operation] += upload.chunk_length(upload.tail_chunk)
         for operation in batch.operations():
@@ -268,27 +296,31 @@ class SharedPads:
     # -- committing
 
     def _commit(self, batch: Batch, data: memoryview, digest: bytes) -> None:
-        published = dict.fromkeys(item.upload for item in batch.sealed if item.upload.remaining == 1)
+        published = dict.fromkeys(upload for upload in batch.sealed if upload.remaining == 1)
         records = self._composer.records(batch, digest, published)
-        self._committer.commit(batch.pad, records, lambda: self._placed(batch, data))
+        self._committer.commit(batch.pad, records, lambda: self._placed(batch, data), again=self._comes_again(batch))
         for operation in batch.operations():
             operation.pad_committed()
-        for item in batch.sealed:
-            self._committed(item.upload, item.upload in published)
+        finish([upload for upload in batch.sealed if self._committed(upload, upload in published)])
+
+    def _comes_again(self, batch: Batch) -> bool:
+        """True for a pad with room for small values, while others hold the store's lock too: theirs come to it next."""
+        return self._planned() > len(batch.uploads) and batch.end <= self._supply.map.rewrite_limit
 
     def _placed(self, batch: Batch, data: memoryview) -> None:
-        slots = [item.placement.slot for item in batch.sealed if item.placement.slot is not None]
-        manifests = [item.placement.manifest for item in batch.sealed if item.placement.manifest is not None]
+        placements = [upload.placed for upload in batch.sealed]
+        slots = [placement.slot for placement in placements if placement.slot is not None]
+        manifests = [placement.manifest for placement in placements if placement.manifest is not None]
         self._supply.map.commit(batch.space, slots, manifests)
         table = Table(self._committer.journal.index.run_id, batch.entries, batch.manifests)
         keep = self._supply.map.is_open(batch.space)
         self._committer.pads.remember(batch.pad, StoredImage(bytes(data), batch.counter + 1, table) if keep else None)
 
-    def _committed(self, upload: Upload, published: bool) -> None:
+    def _committed(self, upload: Upload, published: bool) -> bool:
+        """True for a value that is published now."""
         with upload.lock:
             upload.remaining -= 1
             last = upload.remaining == 0
         if last and not published:
             self._committer.record([upload.publish_record(upload.manifest_pad)])
-        if last:
-            upload.finish()
+        return last

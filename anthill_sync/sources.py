@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, BinaryIO
 
-from .errors import LocalIOError, PermissionRefused, SourceChanged, SourceNotFound
+from .errors import AnthillError, LocalIOError, PermissionRefused, SourceChanged, SourceNotFound
 
 SourceLike = bytes | bytearray | memoryview | os.PathLike[str] | BinaryIO | Iterable[bytes]
 
@@ -18,15 +18,16 @@ SourceLike = bytes | bytearray | memoryview | os.PathLike[str] | BinaryIO | Iter
 class BytesSource:
     """Bytes in memory; read without a copy."""
 
+    __slots__ = ("_data", "size")
+    origin: Mapping[str, Any] | None = None
+
     def __init__(self, data: Any) -> None:
-        view = memoryview(data)
-        self._view = flat_bytes(view)
-        self.size = len(self._view)
-        self.origin: Mapping[str, Any] | None = None
+        self._data: bytes | memoryview = data if type(data) is bytes else flat_bytes(memoryview(data))
+        self.size = len(self._data)
 
     def read(self, offset: int, buffer: memoryview) -> memoryview:
         """``len(buffer)`` bytes from ``offset``, perhaps not in ``buffer``."""
-        return self._view[offset : offset + len(buffer)]
+        return memoryview(self._data)[offset : offset + len(buffer)]
 
     def check_unchanged(self) -> None:
         """Memory is the caller's to keep still."""
@@ -36,26 +37,36 @@ class BytesSource:
 
 
 class FileSource:
-    """A regular file. Opened at the first read and closed after the last, so any number can wait in one put."""
+    """A regular file, which ``found`` tells of. Opened when it is read and closed when nothing is left to read, so any
+    number can wait in one put: opened again it is the same file, or ``check_unchanged`` says that it changed."""
 
-    def __init__(self, path: os.PathLike[str]) -> None:
+    __slots__ = ("_fd", "_folder", "_identity", "_lock", "_path", "size")
+
+    def __init__(self, path: os.PathLike[str], found: os.stat_result | None = None) -> None:
         self._path = os.fsdecode(path)
         self._lock = threading.Lock()  # guards _fd
         self._fd: int | None = None
-        with _translated(self._path):
-            found = os.stat(self._path)
+        found = _stat(self._path) if found is None else found
         if not stat.S_ISREG(found.st_mode):
             raise SourceNotFound(f"{self._path}: not a regular file")
         self._identity = _identity(found)
         self.size = found.st_size
-        self.origin = _origin(self._path)
+        self._folder = "" if self._path.startswith("/") else os.getcwd()
+
+    @property
+    def origin(self) -> Mapping[str, Any] | None:
+        """What the index keeps so that ``resume`` finds the file, for a put of more than one image."""
+        return _origin(os.path.join(self._folder, self._path))
 
     def read(self, offset: int, buffer: memoryview) -> memoryview:
         """Fill ``buffer`` from ``offset``; ``SourceChanged`` when the file ends before."""
         fd = self._open()
-        with _translated(self._path):
-            if _read_at(fd, buffer, offset) < len(buffer):
-                raise self._changed()
+        try:
+            count = _read_at(fd, buffer, offset)
+        except OSError as error:
+            raise _translated(error, self._path) from error
+        if count < len(buffer):
+            raise self._changed()
         return buffer
 
     def check_unchanged(self) -> None:
@@ -74,8 +85,10 @@ class FileSource:
     def _open(self) -> int:
         with self._lock:
             if self._fd is None:
-                with _translated(self._path):
+                try:
                     self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+                except OSError as error:
+                    raise _translated(error, self._path) from error
             return self._fd
 
     def _changed(self) -> SourceChanged:
@@ -93,9 +106,12 @@ class SpooledSource:
 
     def read(self, offset: int, buffer: memoryview) -> memoryview:
         """Fill ``buffer`` from ``offset``."""
-        with _translated("the spool file"):
-            if _read_at(self._fd, buffer, offset) < len(buffer):
-                raise LocalIOError("the spool file is shorter than what was written to it")
+        try:
+            count = _read_at(self._fd, buffer, offset)
+        except OSError as error:
+            raise _translated(error, "the spool file") from error
+        if count < len(buffer):
+            raise LocalIOError("the spool file is shorter than what was written to it")
         return buffer
 
     def check_unchanged(self) -> None:
@@ -185,12 +201,11 @@ def open_source(source: object) -> Source:
 
 
 def _open_path(path: os.PathLike[str]) -> Source:
-    with _translated(os.fsdecode(path)):
-        mode = os.stat(path).st_mode
-    if stat.S_ISDIR(mode):
+    found = _stat(os.fsdecode(path))
+    if stat.S_ISREG(found.st_mode):
+        return FileSource(path, found)
+    if stat.S_ISDIR(found.st_mode):
         raise SourceNotFound(f"{os.fsdecode(path)}: is a directory; a directory is stored with -r")
-    if stat.S_ISREG(mode):
-        return FileSource(path)
     return StreamSource(open(path, "rb", buffering=0), owned=True)
 
 
@@ -230,7 +245,7 @@ def flat_bytes(view: memoryview) -> memoryview:
 
 
 def _origin(path: str) -> Mapping[str, Any] | None:
-    """What the index keeps so that ``resume`` finds the file; None for a path that is not text (Linux allows any bytes)."""
+    """The absolute path; None for one that is not text (Linux allows any bytes)."""
     absolute = os.path.abspath(path)
     try:
         absolute.encode("utf-8")
@@ -243,19 +258,16 @@ def _identity(found: os.stat_result) -> tuple[int, int, int, int]:
     return found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev
 
 
-class _translated:  # noqa: N801 - reads as a statement
-    """Operating system errors about a source file, as ours."""
+def _stat(path: str) -> os.stat_result:
+    try:
+        return os.stat(path)
+    except OSError as error:
+        raise _translated(error, path) from error
 
-    def __init__(self, path: str) -> None:
-        self._path = path
 
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, PermissionError):
-            raise PermissionRefused(f"{self._path}: {error.strerror}; make it readable: chmod u+r {self._path}") from error
-        if isinstance(error, (FileNotFoundError, NotADirectoryError, IsADirectoryError)):
-            raise SourceNotFound(f"{self._path}: {error.strerror}") from error
-        if isinstance(error, OSError):
-            raise LocalIOError(f"{self._path}: {error.strerror}") from error
+def _translated(error: OSError, path: str) -> AnthillError:
+    """An operating system's error about a source file, as ours."""
+    if isinstance(error, PermissionError):
+        return PermissionRefused(f"{path}: {error.strerror}; make it readable: chmod u+r {path}")
+    missing = isinstance(error, (FileNotFoundError, NotADirectoryError, IsADirectoryError))
+    return (SourceNotFound if missing else LocalIOError)(f"{path}: {error.strerror}")

@@ -43,6 +43,11 @@ class Space:
         """True when nothing is live or planned in it."""
         return not self.slots and not self.manifests
 
+    def closes(self, pad_size: int, rewrite_limit: int) -> bool:
+        """True when it will not take as much again as is planned in it now, once that is live."""
+        planned = self.table - TABLE_FIXED + self.end - HEADER_SIZE - sum(size for _, size in self.gaps)
+        return planned > rewrite_limit or self.end + self.table + planned - self.resend > pad_size
+
     def rest(self, pad_size: int, length: int | None, manifest: int) -> int:
         """Bytes left over in the gap that a block (None: none) and ``manifest`` table bytes would use;
         negative when they do not fit into ``pad_size``."""
@@ -54,7 +59,7 @@ class Space:
 
     def plan(self, length: int, data_id: bytes, chunk: int) -> Slot:
         """free -> planned: the smallest gap that holds ``length`` bytes, else the end."""
-        fitting = [gap for gap in self.gaps if gap[1] >= length]
+        fitting = self.gaps and [gap for gap in self.gaps if gap[1] >= length]
         if fitting:
             offset, size = min(fitting, key=lambda gap: gap[1])
             self.gaps.remove((offset, size))

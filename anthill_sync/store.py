@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, overload
 
-from . import creating, putting, removing
 from .config import default_home as _default_home
 from .entries import check_key, check_prefix, detail_of, entry_of, pending_of, under, value_of
 from .errors import AnthillError, InvalidArgument, KeyNotFound
-from .events import Confirm, ConfirmReservation, OnEvent
-from .opening import Opens, ValueOpener
-from .putting import PutOptions
-from .reader import OnProgress
+from .late import Late
+from .opens import Opens
 from .reopening import Openable, Opening
 from .settings import Settings
-from .sources import SourceLike
-from .summaries import Entry, Pending, ResumeReport
 
 if TYPE_CHECKING:
+    from . import creating, opening, putting, removing
+    from .events import Confirm, ConfirmReservation, OnEvent
+    from .reader import OnProgress
     from .reports import CheckReport, DrillReport, Problem, RecoveryReport, Usage
+    from .sources import SourceLike
+    from .summaries import Entry, Pending, ResumeReport
+else:  # who only lists keys waits for none of them
+    creating, opening = Late("creating"), Late("opening")
+    putting, removing = Late("putting"), Late("removing")
 
 D = TypeVar("D")
 
@@ -53,15 +55,8 @@ class Store(Openable, MutableMapping[str, bytes]):
         """Make a store and open it. ``network``: a URL, None for a directory inside the home. ``pad_size`` in bytes. An
         existing ``key_file`` is used, never overwritten; ``passphrase`` wraps a new one, or opens the existing one."""
         place = default_home() if home is None else Path(home).absolute()
-        creating.create(
-            place,
-            network=network,
-            key_file=key_file,
-            slot=slot,
-            pad_size=pad_size,
-            passphrase=passphrase,
-            settings=settings,
-        )
+        wanted: dict[str, Any] = {"network": network, "key_file": key_file, "slot": slot, "pad_size": pad_size}
+        creating.create(place, **wanted, passphrase=passphrase, settings=settings)
         return cls.open(place, passphrase=passphrase)
 
     @classmethod
@@ -80,7 +75,7 @@ class Store(Openable, MutableMapping[str, bytes]):
         opening = Opening(place, why, lock_wait, read_only, settings)
         return cls(opening.open(passphrase), opening)
 
-    open = Opens(lambda kind: kind._open_store, lambda store: ValueOpener(store._session, store._reader))
+    open = Opens(lambda kind: kind._open_store, lambda store: opening.ValueOpener(store._session, store._reader))
 
     @classmethod
     def recover(
@@ -142,7 +137,7 @@ class Store(Openable, MutableMapping[str, bytes]):
         returns they survive power loss. A failed put leaves the old value; the same put again resumes. After
         ``max_duration`` seconds nothing new is sent, and ``OutOfTime`` is raised."""
         by_key = {key: attributes} if attributes else None
-        options = PutOptions(if_absent, confirm, on_event, max_pads, by_key, max_duration=max_duration)
+        options = putting.PutOptions(if_absent, confirm, on_event, max_pads, by_key, max_duration=max_duration)
         return putting.put_many(self._session, [(key, source)], options)[key]
 
     def put_many(
@@ -160,7 +155,7 @@ class Store(Openable, MutableMapping[str, bytes]):
         """Store many values in one pipeline, small ones packed together; each is published on its own. On failure the
         error's ``published`` has those that were. ``on_source_error`` hears of a source that cannot be read or that
         changed (perhaps on a worker's thread), and the others go on without it."""
-        options = PutOptions(if_absent, confirm, on_event, max_pads, attributes, on_source_error, max_duration)
+        options = putting.PutOptions(if_absent, confirm, on_event, max_pads, attributes, on_source_error, max_duration)
         return putting.put_many(self._session, items, options)
 
     def estimate(
@@ -173,7 +168,7 @@ class Store(Openable, MutableMapping[str, bytes]):
     ) -> ConfirmReservation:
         """What a put of values of these sizes in bytes (None: a stream) would ask to reserve now, and what is free. Waits
         for nobody and changes nothing; raises what such a put would raise before it reserves anything."""
-        options = PutOptions(if_absent, max_pads=max_pads, attributes=attributes)
+        options = putting.PutOptions(if_absent, max_pads=max_pads, attributes=attributes)
         return putting.estimate(self._session, sizes, options)
 
     def pending(self) -> list[Pending]:
@@ -240,7 +235,7 @@ class Store(Openable, MutableMapping[str, bytes]):
         """Values in byte order of their keys: the key ``prefix`` and all below it; ``''`` means all."""
         wanted = check_prefix(prefix)
         values = self._session.index().values
-        return [entry_of(key, value) for key, value in sorted(values.items(), key=itemgetter(0)) if under(wanted, key)]
+        return [entry_of(key, values[key]) for key in sorted(values) if under(wanted, key)]
 
     def stat(self, key: str, *, blocks: bool = True) -> Entry:
         """One value in full; without its ``blocks``, of which a large one has many, it takes no time."""

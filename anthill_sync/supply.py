@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Protocol
 
-from .errors import PadLimitExceeded
+from .errors import NetworkError, PadLimitExceeded
 from .journal import Journal
 from .memory_map import Kind, MemoryMap
 from .networks.base import calling
@@ -35,10 +35,10 @@ class PadUnit(Protocol):
 
 
 class _Request:
-    """Pads to reserve for one operation, lowest first; ``ahead`` bounds what is queued at once."""
+    """Pads to reserve for one operation, lowest first. ``spare``: it does not need them."""
 
-    def __init__(self, operation: Operation, numbers: Sequence[int]) -> None:
-        self.operation = operation
+    def __init__(self, operation: Operation, numbers: Sequence[int], *, spare: bool = False) -> None:
+        self.operation, self.spare = operation, spare
         self.numbers = deque(numbers)
 
 
@@ -65,7 +65,8 @@ class _ReserveUnit:
             operation.pad_reserved()
             self._supply.reserved(self._request, self._pad)
         except BaseException as error:  # noqa: BLE001 - the operation carries it to its caller
-            operation.fail(describe_failure(error, step="reserve", pad=self._supply.pads.name(self._pad).address))
+            if not (self._request.spare and isinstance(error, NetworkError)):  # whoever needs the pad will be told
+                operation.fail(describe_failure(error, step="reserve", pad=self._supply.pads.name(self._pad).address))
             self._supply.not_reserved(self._request, self._pad)
 
 
@@ -124,6 +125,13 @@ class PadSupply:
             request = self._request(operation, count)
         self._start(request)
 
+    def want_spare(self, operation: Operation) -> None:
+        """Have a pad reserved beyond those that are needed now, unless there is one or it costs money."""
+        with self.lock:
+            missing = self.shortage(1) and not self.shortage() and not self.pads.network.properties.reservation_is_paid
+            request = self._request(operation, 1, spare=True) if missing else None
+        self._start(request)
+
     def queue(self, unit: PadUnit) -> None:
         """``unit`` is ready but for its pad."""
         with self.lock:
@@ -178,7 +186,7 @@ class PadSupply:
 
     # -- reservations
 
-    def _request(self, operation: Operation, count: int) -> _Request | None:
+    def _request(self, operation: Operation, count: int, *, spare: bool = False) -> _Request | None:
         if count <= 0:
             return None
         if operation.max_pads is not None and operation.requested + count > operation.max_pads:
@@ -189,7 +197,7 @@ class PadSupply:
         first = self.map.total
         self.map.extend(first + count - len(numbers))
         numbers += range(first, self.map.total)
-        request = _Request(operation, numbers)
+        request = _Request(operation, numbers, spare=spare)
         self._reserving.update(dict.fromkeys(numbers, request))
         return request
 

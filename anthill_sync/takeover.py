@@ -8,9 +8,10 @@ from concurrent.futures import Future
 
 from .errors import AnotherWriter, BlockDamaged, IndexDamaged, PadNotFound
 from .image import Header, Table, manifest_size
-from .index import MasterIndex, PadStatus, Record, encode
+from .index import MasterIndex, PadStatus, Record
 from .lines import REBUILD
 from .memory_map import Kind, MemoryMap
+from .packing import encode
 from .pads import Pads
 from .sealing import image_digest
 from .space import HEADER_SIZE

@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .entries import check_key
 from .errors import InvalidArgument, NoRoom, SourceNotFound
@@ -23,19 +23,30 @@ from .summaries import Entry
 _SPECIAL = {stat.S_IFSOCK: "a socket", stat.S_IFIFO: "a fifo", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
-@dataclass(frozen=True)
-class Found:
+class FilePath:
+    """A path that is only opened: to make a ``Path`` takes as long as to read a small file."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __fspath__(self) -> str:
+        return self.path
+
+
+class Found(NamedTuple):
     """One thing to store. ``source`` is a path, or the value itself for a symlink or a directory."""
 
     key: str
     path: str  # for words only
-    source: Path | bytes
+    source: FilePath | bytes
     size: int  # bytes
     attributes: Mapping[str, Any]
 
     def is_unchanged(self, entry: Entry | None) -> bool:
         """True where ``entry`` was made of this very file, as far as size, times and mode tell."""
-        return entry is not None and entry.size == self.size and dict(entry.attributes) == dict(self.attributes)
+        return entry is not None and entry.size == self.size and entry.attributes == self.attributes
 
 
 @dataclass(frozen=True)
@@ -86,10 +97,10 @@ def _scan_names(
     excluded: Callable[[str], bool] | None,
 ) -> Iterator[Found | Left]:
     """Without recursion: a tree may be deeper than Python's stack."""
-    waiting = list(reversed(names))
+    waiting, base = list(reversed(names)), os.path.join(root, b"")
     while waiting:
         relative = waiting.pop()
-        path = os.path.join(root, relative)
+        path = base + relative
         try:
             status = os.lstat(path)
             entered = stat.S_ISDIR(status.st_mode) and _identity(status) != avoided
@@ -100,7 +111,7 @@ def _scan_names(
         if names:
             waiting += [relative + b"/" + name for name in reversed(names)]
         else:
-            yield _one(path, status, b"/".join(filter(None, (key, relative))), avoided)
+            yield _one(path, status, key + b"/" + relative if key else relative, avoided)
 
 
 def _one(path: bytes, status: os.stat_result, key: bytes, avoided: tuple[int, int] | None) -> Found | Left:
@@ -108,20 +119,20 @@ def _one(path: bytes, status: os.stat_result, key: bytes, avoided: tuple[int, in
     kind = stat.S_IFMT(status.st_mode)
     if kind in _SPECIAL:
         return Left(shown, f"{_SPECIAL[kind]} is not stored", failed=False)
-    if _identity(status) == avoided:
+    if avoided is not None and _identity(status) == avoided:
         return Left(shown, "the store itself is not stored", failed=False)
     problem = key_problem(key)
     if problem is not None:
         return Left(shown, problem)
-    return _found(path, status, key.decode())
+    if kind == stat.S_IFREG:
+        return Found(key.decode(), shown, FilePath(shown), status.st_size, _attributes("file", status))
+    if kind == stat.S_IFDIR:
+        return Found(key.decode(), shown, b"", 0, _attributes("dir", status))
+    return _link(path, status, key.decode())
 
 
-def _found(path: bytes, status: os.stat_result, key: str) -> Found | Left:
+def _link(path: bytes, status: os.stat_result, key: str) -> Found | Left:
     shown = os.fsdecode(path)
-    if stat.S_ISDIR(status.st_mode):
-        return Found(key, shown, b"", 0, _attributes("dir", status))
-    if not stat.S_ISLNK(status.st_mode):
-        return Found(key, shown, Path(shown), status.st_size, _attributes("file", status))
     try:
         target = os.readlink(path)
     except OSError as error:

@@ -6,9 +6,9 @@ from typing import Protocol
 
 from .committer import Committer, committed_record
 from .image import TableEntry, finish_image
-from .index import encode
 from .networks.base import calling
 from .operation import Operation, describe_failure
+from .packing import encode
 from .reading import compare, read_chunk
 from .space import HEADER_SIZE, SEAL_OVERHEAD, Slot
 from .uploads import Upload

@@ -7,14 +7,15 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
-from .image import SPAN_SIZE, Manifest, manifest_size
-from .index import Record, encode
+from .image import SPAN_SIZE, Manifest, RawManifest, encode_attributes, pack_manifest, sized_manifest
+from .index import Record
 from .memory_map import Placement
-from .operation import Operation
+from .operation import Completed, Operation
+from .packing import encode
 from .sources import Source
 from .values import NO_FINGERPRINT, Block, Pending, Range, Span, Value
 
@@ -29,6 +30,9 @@ def wall_time() -> int:
     return max(-LATEST, min(LATEST, time.time_ns()))
 
 
+_NONE: deque[int] = deque()  # stays empty: most values of a large put are small, and two queues each take a kilobyte
+
+
 class Origin(IntEnum):
     """Where a chunk of the new value comes from."""
 
@@ -39,7 +43,22 @@ class Origin(IntEnum):
 
 class Upload:
     """One value of one operation. ``lock`` guards everything that changes here; it is taken before the journal's
-    and never together with the memory map's."""
+    and never together with the memory map's. Of a small value there may be tens of thousands at once: what it does not
+    need is made when something does."""
+
+    space_free: threading.Condition | None = None  # a chunk of the stream was sealed
+    source: Source | None = None
+    modified = 0
+    sends = scans = _NONE  # full chunks to send, and chunks to compare, not queued yet
+    begun = False  # the pending entry names this attempt
+    dropped = False  # skipped: its source failed and the others go on
+    placement: Placement | None = None  # of remainder and manifest
+    rest_alone = False  # the remainder is too large to share a pad with the manifest, and goes like a full chunk
+    tail_chunk: int | None = None  # the remainder, when it is sent
+    fingerprint = b""  # of the remainder, once it is sealed
+    inline: Sequence[Any] = ()  # the remainder's block, for a put of one image
+    done = False
+    unchanged = False  # identical to the published value: nothing was sent
 
     def __init__(
         self,
@@ -57,30 +76,16 @@ class Upload:
         self.operation, self.key, self.data_id, self.version = operation, key, data_id, version
         self.size, self.chunk_size, self.attributes = size, chunk_size, attributes or None
         self.old, self.pending = old, pending
+        self.name, self.packed_attributes = key.encode("utf-8"), encode_attributes(attributes)  # as the manifest has them
         self.lock = threading.Lock()
-        self.space_free = threading.Condition(self.lock) if size is None else None  # a chunk of the stream was sealed
-        self.source: Source | None = None
-        self.modified = 0
-        self.origins = bytearray(self.chunks(size)) if size is not None else bytearray()  # one Origin per chunk
-        self.sends: deque[int] = deque()  # full chunks to send, not queued yet
-        self.scans: deque[int] = deque()  # chunks to compare, not queued yet
+        self.origins = bytearray(-(-(size or 0) // chunk_size))  # one Origin per chunk
         self.held: dict[int, bytes] = {}  # chunks of a stream, read ahead
         self.unread = 1  # chunks still to be read before the tail, +1 until all are known
         self.remaining = 1  # images still to be committed, the tail's last
-        self.begun = False  # the pending entry names this attempt
-        self.dropped = False  # skipped: its source failed and the others go on
-        self.placement: Placement | None = None  # of remainder and manifest
-        self.rest_alone = False  # the remainder is too large to share a pad with the manifest, and goes like a full chunk
-        self.tail_chunk: int | None = None  # the remainder, when it is sent
-        self.inline: list[Any] = []  # the remainder's block, for a put of one image
         self.resealed: dict[int, Block] = {}  # carried-over full chunks that are sealed anew for a shorter manifest
         self.streamed = size is None
-        self.done = False
-        self.unchanged = False  # identical to the published value: nothing was sent
-
-    def chunks(self, size: int) -> int:
-        """Chunks of a value of ``size`` bytes."""
-        return -(-size // self.chunk_size)
+        if self.streamed:
+            self.space_free = threading.Condition(self.lock)
 
     @property
     def stopped(self) -> bool:
@@ -98,19 +103,23 @@ class Upload:
         """Sort the chunks of a source of known size into those to compare and those to send."""
         full = total if self.size is None else self.size // self.chunk_size
         if self.old is None and self.pending is None:
-            self.sends.extend(range(full))
+            self._take(deque(range(full)) if full else _NONE, _NONE)
         else:
-            for chunk in range(total):
-                if self.known(chunk):
-                    self.scans.append(chunk)
-                elif chunk < full:
-                    self.sends.append(chunk)
-        self.unread += len(self.sends) + len(self.scans)
-        self.remaining += len(self.sends)
+            known = [bool(self.known(chunk)) for chunk in range(total)]
+            scans = deque(chunk for chunk in range(total) if known[chunk])
+            self._take(deque(chunk for chunk in range(full) if not known[chunk]), scans)
+
+    def _take(self, sends: deque[int], scans: deque[int]) -> None:
+        """Plan to send and to compare these chunks."""
+        self.sends, self.scans = sends, scans
+        self.unread += len(sends) + len(scans)
+        self.remaining += len(sends)
 
     def add_send(self, chunk: int, *, read: bool = False) -> None:
         """One more chunk must be sent to an empty pad; ``read``: it still has to be read for that. Under ``lock``."""
         self.origins[chunk] = Origin.SENT
+        if self.sends is _NONE:
+            self.sends = deque()
         self.sends.append(chunk)
         self.unread += int(read)
         self.remaining += 1
@@ -128,19 +137,21 @@ class Upload:
         return min(self.chunk_size, self.size - chunk * self.chunk_size)
 
     @property
+    def placed(self) -> Placement:
+        """Where remainder and manifest go, once that is decided."""
+        assert self.placement is not None
+        return self.placement
+
+    @property
     def manifest_pad(self) -> int:
         """The pad of its committed manifest."""
-        assert self.placement is not None
-        assert self.placement.space.number is not None
-        return self.placement.space.number
+        number = self.placed.space.number
+        assert number is not None
+        return number
 
     def finish(self, *, unchanged: bool = False) -> None:
         """The value is published, or was already the same."""
-        self.done, self.unchanged = True, unchanged
-        if self.source is not None:
-            self.source.close()
-        assert self.size is not None
-        self.operation.completed(self.key, self.size, len(self.origins))
+        finish([self], unchanged=unchanged)
 
     def reseal(self, chunks: Iterable[int]) -> int:
         """Send these carried-over chunks too; how many of them are full ones, which need a pad each."""
@@ -205,7 +216,7 @@ class Upload:
     def too_many_spans(self, spans: list[Span], limit: int) -> list[int]:
         """Carried-over chunks to seal anew so that the manifest stays below ``limit`` bytes: those of the shortest
         spans first, down to three quarters of the limit, so that not every update pays for it."""
-        allowed = (limit - manifest_size(self.key, self.attributes, 0)) // SPAN_SIZE
+        allowed = (limit - self.manifest_size(0)) // SPAN_SIZE
         if len(spans) <= allowed:
             return []
         short = heapq.nsmallest(max(1, len(spans) - allowed * 3 // 4), self._carried(spans), key=lambda span: span.chunks)
@@ -217,7 +228,7 @@ class Upload:
     def carried(self) -> list[Range]:
         """Ranges of chunks that stay where the published value has them."""
         found: list[Range] = []
-        if Origin.CARRIED not in self.origins:
+        if self.old is None or Origin.CARRIED not in self.origins:
             return found
         for origin, run in itertools.groupby(enumerate(self.origins), key=lambda pair: pair[1]):
             if origin == Origin.CARRIED:
@@ -227,13 +238,23 @@ class Upload:
 
     def uses_pending(self) -> bool:
         """True when the pending entry holds blocks of the new value."""
-        return self.begun or Origin.KEPT in self.origins
+        return self.begun or (self.pending is not None and Origin.KEPT in self.origins)
 
-    def manifest(self) -> Manifest:
-        """The manifest of the new value."""
-        assert self.size is not None
+    def manifest_size(self, spans: int) -> int:
+        """Table bytes of the manifest with this many spans."""
+        return sized_manifest(self.name, self.packed_attributes, spans)
+
+    def manifest(self) -> RawManifest:
+        """The manifest of the new value, which is ``modified`` now."""
         self.modified = wall_time()
-        return Manifest(self.key, self.size, self.version, self.modified, self.attributes, self.spans())
+        manifest = Manifest(self.key, self.stored_size, self.version, self.modified, self.attributes, self.spans())
+        return RawManifest(self.key, self.version, pack_manifest(manifest, self.name, self.packed_attributes))
+
+    @property
+    def stored_size(self) -> int:
+        """Plaintext bytes of the new value."""
+        assert self.size is not None
+        return self.size
 
     # -- records
 
@@ -248,6 +269,19 @@ class Upload:
         inline = None if self.uses_pending() else self.inline
         head = ["publish", self.key, self.size, self.version, self.modified, self.attributes, pad]
         return [*head, inline, self.carried(), len(self.origins)]
+
+
+def finish(uploads: Iterable[Upload], *, unchanged: bool = False) -> None:
+    """These values are published, or were already the same; each operation hears of all of its own at once."""
+    values: dict[Operation, list[Completed]] = {}
+    for upload in uploads:
+        upload.done, upload.unchanged = True, unchanged
+        if upload.source is not None:
+            upload.source.close()
+        assert upload.size is not None
+        values.setdefault(upload.operation, []).append((upload.key, upload.size, len(upload.origins)))
+    for operation, completed in values.items():
+        operation.completed(completed)
 
 
 class Move(Upload):
@@ -270,13 +304,11 @@ class Move(Upload):
         self._value, self._away = value, away
 
     def plan(self, total: int) -> None:
-        for chunk, block in self._value.range(0, total):
-            if block.pad not in self._away:
-                self.origins[chunk] = Origin.CARRIED
-            elif self.chunk_length(chunk) == self.chunk_size:
-                self.sends.append(chunk)
-        self.unread += len(self.sends)
-        self.remaining += len(self.sends)
+        moving = [chunk for chunk, block in self._value.range(0, total) if block.pad in self._away]
+        self.origins[:] = bytes([Origin.CARRIED]) * len(self.origins)
+        for chunk in moving:
+            self.origins[chunk] = Origin.SENT
+        self._take(deque(chunk for chunk in moving if self.chunk_length(chunk) == self.chunk_size), _NONE)
 
     def same_as_old(self) -> bool:
         """At least its manifest has to be written anew."""
@@ -302,9 +334,14 @@ class Rename(Upload):
         )
         self.old_key, self._value, self._spans, self._rewrite = old_key, value, spans, rewrite
 
-    def manifest(self) -> Manifest:
-        self.modified = wall_time()
-        return Manifest(self.key, self._value.size, self.version, self.modified, self.attributes, self._spans)
+    def spans(self) -> list[Span]:
+        """Those of the value."""
+        return self._spans
+
+    @property
+    def stored_size(self) -> int:
+        """That of the value; nothing of it is sent."""
+        return self._value.size
 
     def publish_record(self, pad: int) -> Record:
         return ["rename", self.old_key, self.key, self.version, self.modified, pad, self._rewrite]

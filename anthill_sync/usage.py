@@ -30,7 +30,7 @@ def summarise(memory_map: MemoryMap, stored: int) -> tuple[PadSummary, ByteSumma
 
 
 def _live(space: Space) -> int:
-    return sum(slot.length for slot in space.slots.values()) + space.table
+    return space.end - HEADER_SIZE - sum(size for _, size in space.gaps) + space.table
 
 
 def _unused(memory_map: MemoryMap, space: Space) -> int:

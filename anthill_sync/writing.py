@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .committer import Committer
-from .composing import Item
 from .errors import AnthillError, LocalIOError, PermissionRefused, SourceChanged, SourceNotFound
 from .operation import CLOSED_SECONDS, GRACE_SECONDS, Operation, SkipSource, describe_failure
 from .pipeline import Pipeline
@@ -13,7 +12,7 @@ from .planning import Planner
 from .reading import compare
 from .settings import STREAM_QUEUE
 from .shared_pads import SharedPads
-from .sources import Source, StreamSource
+from .sources import StreamSource
 from .supply import WINDOW
 from .units import ChunkUnit, ScanUnit
 from .uploads import Origin, Upload
@@ -21,14 +20,12 @@ from .uploads import Origin, Upload
 SCAN_CHUNKS = 8  # chunks compared by one unit
 SOURCE_ERRORS = (SourceNotFound, SourceChanged, PermissionRefused, LocalIOError)
 
-Work = list[tuple[Upload, Source]]
-
 
 class Writer:
     """Writes planned uploads. The memory map's lock guards each operation's ``backlog`` and ``queued``."""
 
     def __init__(self, planner: Planner, committer: Committer, pipeline: Pipeline, chunk_size: int) -> None:
-        self.shared = SharedPads(committer, pipeline, self.source_failed)
+        self.shared = SharedPads(committer, pipeline, self.source_failed, planner.planned)
         self.interrupted = False  # the calling thread was interrupted, perhaps in the middle of queueing something
         self.unfinished = False  # calls are still running after a stop; their pads stay in ``writing``
         self._planner, self._committer, self._pipeline = planner, committer, pipeline
@@ -54,23 +51,22 @@ class Writer:
             self._withdraw(operation)
             raise
 
-    def write_all(self, operation: Operation, work: Work, *, start: bool = False) -> None:
-        """Write many values as one operation, ``start`` it first if asked to; raises its first failure when everything
-        that was running has ended."""
-        for upload, source in work:
-            upload.source = source
+    def write_all(self, operation: Operation, uploads: list[Upload], *, start: bool = False) -> None:
+        """Write many values, whose sources the uploads have, as one operation, ``start`` it first if asked to; raises its
+        first failure when everything that was running has ended."""
 
         def begin() -> None:
             if start:  # in here, so that an interrupt finds nothing running that nobody waits for
-                self.start(operation, [upload for upload, _ in work])
-            self._begin(operation, work)
+                self.start(operation, uploads)
+            self._begin(operation, uploads)
 
         try:
             self.run(operation, begin)
         finally:
-            self._planner.forget([upload for upload, _ in work])
-            for _, source in work:
-                source.close()
+            self._planner.forget(uploads)
+            for upload in uploads:
+                if upload.source is not None:
+                    upload.source.close()
 
     def run(self, operation: Operation, begin: Callable[[], None]) -> None:
         """Run ``begin`` on the calling thread, then deliver events until all work of the operation is over."""
@@ -108,16 +104,15 @@ class Writer:
         operation.leave(sum(isinstance(unit, ChunkUnit) for unit in waiting))
         self.shared.withdraw(operation, list(waiting))
 
-    def _begin(self, operation: Operation, work: Work) -> None:
-        known = [upload for upload, source in work if source.size is not None]
+    def _begin(self, operation: Operation, uploads: list[Upload]) -> None:
+        known = [upload for upload in uploads if not upload.streamed]
         with self._lock:
-            operation.backlog.extend(known)
-        items = [self._first_tail(upload) for upload in known if upload.read_over()]
-        self.shared.submit([item for item in items if item is not None])
+            operation.backlog.extend(upload for upload in known if upload.sends or upload.scans)
+        self.shared.submit([upload for upload in known if upload.read_over() and self._first_tail(upload)])
         self._feed(operation)
-        for upload, source in work:
-            if isinstance(source, StreamSource):
-                self._read_stream(upload, source)
+        for upload in uploads:
+            if isinstance(upload.source, StreamSource):
+                self._read_stream(upload, upload.source)
 
     # -- streams
 
@@ -189,39 +184,41 @@ class Writer:
         self._feed(operation)
 
     def reads_done(self, upload: Upload) -> None:
-        """Every chunk before the tail was read: remainder and manifest may go."""
-        item = self._tail(upload)
-        if item is not None:
-            self.shared.submit([item])
+        """Every chunk before the tail was read: remainder and manifest may go. Their turn comes later, and the source is not
+        kept open until then: there may be thousands."""
+        if upload.source is not None:
+            upload.source.close()
+        if self._tail(upload):
+            self.shared.submit([upload])
 
-    def _first_tail(self, upload: Upload) -> Item | None:
-        """The tail of an upload that has nothing to read before it; a source that fails already then may be skipped too."""
+    def _first_tail(self, upload: Upload) -> bool:
+        """As ``_tail``, for an upload that has nothing to read before; a source that fails already then may be skipped too."""
         try:
             return self._tail(upload)
         except AnthillError as error:
             self.source_failed(upload, error)
-            return None
+            return False
 
-    def _tail(self, upload: Upload) -> Item | None:
-        """The upload's last item; None when nothing has to be sent, or more has to be read before."""
+    def _tail(self, upload: Upload) -> bool:
+        """Whether remainder and manifest may go, to where they are placed; False when nothing has to be sent, or more has to
+        be read before."""
         if upload.same_as_old():
             assert upload.source is not None
             upload.source.check_unchanged()
             upload.finish(unchanged=True)
-            return None
+            return False
         if upload.placement is None:
             again = self._planner.to_seal_anew(upload)
             full = sum(upload.chunk_length(chunk) == self._chunk_size for chunk in again)
             if full:
                 self._send_more(upload, full, lambda: upload.reseal(again))
-                return None
+                return False
             upload.reseal(again)
             if self._planner.rest_goes_alone(upload):
                 self._send_more(upload, 1, upload.send_rest_alone)
-                return None
+                return False
             self._planner.place(upload, upload.spans())
-        assert upload.placement is not None
-        return Item(upload, upload.placement)
+        return True
 
     def found_changed(self, upload: Upload, chunks: list[int]) -> None:
         """These full chunks must be sent."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from anthill_sync.index import MasterIndex, Record, encode
+from anthill_sync.index import MasterIndex, Record
+from anthill_sync.packing import encode
 
 A, B, C = (bytes([number]) * 16 for number in (1, 2, 3))  # data ids
 PRINT = encode(b"f" * 16)

@@ -201,7 +201,7 @@ class StoreRig:
             "promised": supply._promised,
             "reserving": supply._reserving,
             "uploads": allocator.planner._uploads,
-            "items": {space: items for space, items in allocator.writer.shared._items.items() if items},
+            "items": {space: items for space, items in allocator.writer.shared._uploads.items() if items},
             "rewriters": {space: users for space, users in allocator.writer.shared._rewriters.items() if users},
             "wanted": allocator.writer.shared._wanted,
             "queued": [space for space in list(supply.map.spaces.values()) if space.queued or space.busy],

@@ -16,7 +16,7 @@ import pytest
 
 from anthill_sync.cli_output import fill_standard_descriptors, system_failure
 from anthill_sync.cli_signals import GRACE_SECONDS, Signals, Stopped
-from anthill_sync.render import human_size, listing, plural, printable, timestamp
+from anthill_sync.render import human_size, long_listing, plural, printable, timestamp
 from anthill_sync.summaries import Entry
 
 from .cli_tools import PATIENCE, ROOT, call, environment, run
@@ -265,11 +265,10 @@ def test_times_are_utc() -> None:
 def test_long_listings_are_aligned() -> None:
     moment = datetime(2026, 1, 1, tzinfo=timezone.utc)
     entries = [Entry("a", 5, 1, moment, 1, {}), Entry("b", 12345, 22, moment, 3, {})]
-    assert listing(entries, long=True) == (
+    assert long_listing(entries) == (
         "    5   1  2026-01-01T00:00:00.000000Z  1  a\n12345  22  2026-01-01T00:00:00.000000Z  3  b\n"
     )
-    assert listing(entries, long=False) == "a\nb\n"
-    assert listing([], long=True) == ""
+    assert long_listing([]) == ""
 
 
 # -- standard streams

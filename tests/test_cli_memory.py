@@ -1,13 +1,18 @@
-"""Commands that move whole pads keep few heaps."""
+"""Commands that move whole pads keep few heaps, and collect garbage seldom while they run."""
 
 from __future__ import annotations
 
+import gc
 import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from anthill_sync import cli_data
+
+from .cli_tools import make_shell
 
 HEAPS = """
 import ctypes, sys, threading
@@ -41,3 +46,14 @@ def heaps(kind: str, path: Path) -> int:
 def test_threads_share_two_heaps(tmp_path: Path) -> None:
     assert heaps("of their own", tmp_path / "many") > 2
     assert heaps("shared", tmp_path / "few") <= 2
+
+
+def test_a_put_leaves_the_collector_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever calls the command in a process of their own goes on with its garbage collected as before."""
+    shell, before, seen = make_shell(tmp_path / "home"), (gc.get_threshold(), gc.get_freeze_count()), []
+    put_one = cli_data._put_one
+    monkeypatch.setattr(cli_data, "_put_one", lambda *args, **how: (seen.append(gc.get_threshold()), put_one(*args, **how)))
+    shell.ok("put", "k", "-", stdin=b"value")
+    assert shell("put", "k", tmp_path / "nothing").code == 66
+    assert [threshold[0] > before[0][0] for threshold in seen] == [True, True]
+    assert (gc.get_threshold(), gc.get_freeze_count()) == before

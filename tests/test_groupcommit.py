@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,6 +10,7 @@ import pytest
 
 from anthill_sync.errors import LocalIOError
 from anthill_sync.groupcommit import GroupCommit, Ticket
+from anthill_sync.index import Record
 from tests.store_tools import wait_until
 from tests.support import PATIENCE
 
@@ -47,3 +49,17 @@ def test_an_interrupt_just_before_the_others_are_woken_leaves_nobody_waiting(mon
             monkeypatch.undo()
             with commits._lock:
                 commits._condition.notify_all()  # so that a failure ends, too
+
+
+def test_a_written_line_s_records_are_not_kept() -> None:
+    """Those of a put of very many values take megabytes."""
+
+    def write(batch: list[Ticket]) -> None:
+        for ticket in batch:
+            ticket.done = True
+
+    commits = GroupCommit(write, lambda: LocalIOError("broken"))
+    records: list[Record] = [["writing", [1]]]
+    alive = sys.getrefcount(records)
+    commits.append(records, b"")
+    assert sys.getrefcount(records) == alive

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from anthill_sync.index import Freed, ImpossibleRecord, MasterIndex, PadStatus, Record, encode
+from anthill_sync.index import Freed, ImpossibleRecord, MasterIndex, PadStatus, Record
+from anthill_sync.packing import encode
 from anthill_sync.values import Block, Span, split_ids
 from tests.journal_tools import state
 

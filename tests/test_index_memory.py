@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from anthill_sync.index import MasterIndex, PadStatus, decode, encode
+from anthill_sync.index import MasterIndex, PadStatus
 from anthill_sync.lines import load_snapshot, snapshot_lines
 from anthill_sync.memory_map import WHOLE_PAD
+from anthill_sync.packing import decode, encode
 from anthill_sync.takeover import map_of
 from anthill_sync.values import BLOCK, Block, BlockList, Pending, Span, Value, replaced, spans_of
 

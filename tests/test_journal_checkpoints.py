@@ -115,7 +115,33 @@ def test_a_journal_that_has_outgrown_its_snapshot_is_checkpointed(
     assert seen(home) == state(writer.index)
 
 
-def test_a_run_ends_with_a_journal_no_longer_than_the_snapshot(
+def test_a_run_ends_with_a_journal_of_at_most_a_quarter_of_the_snapshot(
+    home: Path, opened: Callable[[], Journal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So most of an opening is reading the snapshot, and each snapshot is paid for by a quarter of its bytes of journal."""
+    monkeypatch.setattr(journal, "CHECKPOINT_BYTES", 100)
+    writer = opened()
+    writer.take(0)
+    writer.append([["reserving", 0, 99]])
+    writer.checkpoint()
+    writer.release([])
+    before, checkpoints = (home / SNAPSHOT_NAME).stat(), 0
+    for run in range(1, 60):
+        writer.take(0)
+        writer.append([run_of(run)])
+        grown = (home / JOURNAL_NAME).stat().st_size
+        writer.release([])
+        after = (home / SNAPSHOT_NAME).stat()
+        if after.st_ino == before.st_ino:
+            assert (home / JOURNAL_NAME).stat().st_size <= after.st_size / 4
+        else:
+            assert grown + 100 > before.st_size / 4, "with the line that ends the run"
+            before, checkpoints = after, checkpoints + 1
+    assert checkpoints > 3
+    assert seen(home) == state(writer.index)
+
+
+def test_a_short_journal_is_kept_and_a_long_one_ends_with_its_run(
     home: Path, opened: Callable[[], Journal], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While it goes on the journal may grow further; whoever opens the store next does not have to read all that."""

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import anthill_sync
+
 ROOT = Path(__file__).resolve().parent.parent / "anthill_sync"
 
 # From the top down. A module may import from its own layer and from those below it.
@@ -44,6 +46,7 @@ LAYERS = [
             "putting",
             "removing",
             "reader",
+            "opens",
             "checking",
             "checking_rounds",
             "creating",
@@ -53,14 +56,29 @@ LAYERS = [
             "repair*",
         ],
     ),
-    ("session", ["session", "config", "entries", "destinations", "spool"]),
+    ("session", ["session", "machine", "config", "entries", "destinations", "spool"]),
     ("allocator", ["allocator", "planning", "writing", "rewriting", "takeover", "usage"]),
     ("uploading", ["shared_pads", "composing", "units", "reading", "uploads", "committer", "supply"]),
     ("pipeline", ["download", "pipeline", "operation"]),
     ("pads and journal", ["pads", "image", "journal", "groupcommit", "lines", "lock"]),
-    ("pure rooms", ["index", "values", "memory_map", "space", "sealing", "keys", "keylocks", "paper", "sources"]),
+    ("pure rooms", ["index", "values", "packing", "memory_map", "space", "sealing", "keys", "keylocks", "paper", "sources"]),
     ("networks", ["networks/*"]),
-    ("ground", ["errors", "events", "settings", "summaries", "reports", "durable", "private_files", "threads", "rates"]),
+    (
+        "ground",
+        [
+            "errors",
+            "events",
+            "settings",
+            "summaries",
+            "reports",
+            "durable",
+            "private_files",
+            "threads",
+            "rates",
+            "late",
+            "collector",
+        ],
+    ),
 ]
 
 # Where each library may be imported.
@@ -85,7 +103,6 @@ CHANGES = {
 }
 CHANGERS = {
     "durable": CHANGES,
-    "lock": {"ftruncate"},  # who holds it: for the living only
     "destinations": {"ftruncate", "link"},
     # relative to a folder's descriptor, which ``durable`` does not know
     "trees_restore": {"mkdir", "symlink", "makedirs", "utime", "fchmod", "replace", "unlink", "fsync"},
@@ -103,7 +120,8 @@ def tree(module: str) -> ast.Module:
 
 def imported(module: str) -> Iterator[tuple[str, bool]]:
     """(name, is it ours) of everything a module imports, wherever in it; but what only a type checker reads."""
-    unread = {id(inner) for node in ast.walk(tree(module)) if is_for_types(node) for inner in ast.walk(node)}
+    for_types = [part for node in ast.walk(tree(module)) if is_for_types(node) for part in vars(node)["body"]]
+    unread = {id(inner) for part in for_types for inner in ast.walk(part)}
     for node in ast.walk(tree(module)):
         if id(node) in unread:
             continue
@@ -113,6 +131,8 @@ def imported(module: str) -> Iterator[tuple[str, bool]]:
             yield node.module or "", False
         elif isinstance(node, ast.ImportFrom):
             yield from ((name, True) for name in relative(module, node))
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Late":
+            yield ast.literal_eval(node.args[0]), True
 
 
 def is_for_types(node: ast.AST) -> bool:
@@ -231,7 +251,11 @@ print([name for name in ("requests", "urllib3", "tqdm", "typer", "obstore") if n
     assert run(code) == "[] 1\n"
 
 
-def test_opening_a_store_and_listing_its_keys_loads_nothing_that_repeats_calls(tmp_path: Path) -> None:
+MOVERS = "allocator", "pads", "pipeline", "putting", "removing", "reader", "events", "summaries", "sealing", "machine"
+UNUSED = "backoff", "asyncio", "requests", "obstore", "cryptography", *(f"anthill_sync.{name}" for name in MOVERS)
+
+
+def test_opening_a_store_and_listing_its_keys_loads_nothing_that_moves_data(tmp_path: Path) -> None:
     home = str(tmp_path / "home")
     run(f"from anthill_sync import Store; Store.create({home!r}, pad_size=16384).close()")
     code = f"""
@@ -239,9 +263,28 @@ import sys
 from anthill_sync import Store
 with Store.open({home!r}) as store:
     assert list(store) == []
-print([name for name in ("backoff", "asyncio", "requests", "obstore") if name in sys.modules])
+print([name for name in {UNUSED} if name in sys.modules])
 """
     assert run(code) == "[]\n"
+    code = f"""
+import sys
+from anthill_sync.cli import main
+assert main(["--home", {home!r}, "ls"]) == 0
+print([name for name in {(*UNUSED, "tempfile", "tqdm")} if name in sys.modules])
+"""
+    assert run(code) == "[]\n"
+
+
+def test_the_version_is_shown_before_any_command_is_built() -> None:
+    code = """
+import runpy, sys
+sys.argv = ["anthill", "--version"]
+try:
+    runpy.run_module("anthill_sync", run_name="__main__")
+except SystemExit as end:
+    print(end.code, "typer" in sys.modules)
+"""
+    assert run(code) == f"anthill {anthill_sync.__version__}\n0 False\n"
 
 
 def test_every_public_name_can_be_imported() -> None:

@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anthill_sync.errors import IndexDamaged, UnknownFormat
-from anthill_sync.index import _APPLY, ImpossibleRecord, MasterIndex, encode
+from anthill_sync.index import _APPLY, ImpossibleRecord, MasterIndex
 from anthill_sync.lines import (
     PADS_PER_LINE,
     batch_line,
+    dumps,
     encode_records,
     first_line,
     hinted_values,
@@ -25,6 +26,7 @@ from anthill_sync.lines import (
     scan,
     snapshot_lines,
 )
+from anthill_sync.packing import encode
 from anthill_sync.values import BLOCK, BlockList, Pending, Value, split_ids
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).resolve().parent / "vectors.json").read_text("utf-8"))
@@ -259,3 +261,13 @@ def recorded(name: str) -> list[Any]:
 def test_the_formats_page_describes_every_record() -> None:
     page = (Path(__file__).resolve().parent.parent / "docs" / "formats.rst").read_text("utf-8")
     assert [name for name in _APPLY if f'``["{name}", ' not in page] == []
+
+
+@pytest.mark.parametrize("attributes", [None, {}, {"mode": 420, "text": 'a"\n\u2028', "deep": [1.5, None, True]}])
+@pytest.mark.parametrize("key", ["a/b", "träger \u2028", '"\\', "\x7f\U0001f600"])
+def test_a_value_s_line_is_the_json_of_its_fields(key: str, attributes: Any) -> None:
+    index, chance = MasterIndex(), random.Random(1)
+    packed, ids = packed_blocks(chance, 3)
+    index.values[key] = Value(5, 1 << 60, -7, attributes, 3, ids, packed)
+    fields = [5, 1 << 60, -7, attributes, 3, encode(ids), encode(packed)]
+    assert list(snapshot_lines(index))[1] == dumps({"key": key, "v": fields}) + b"\n"

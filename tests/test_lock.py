@@ -160,3 +160,16 @@ def test_a_file_system_without_flock_is_a_configuration_error(home: Path, monkey
     monkeypatch.setattr(lock_module, "fcntl", SimpleNamespace(flock=refused, LOCK_EX=2, LOCK_NB=4))
     with pytest.raises(ConfigurationError, match="flock does not work"):
         FileLock(home / LOCK_NAME).acquire(0)
+
+
+def test_taking_the_lock_again_never_truncates_its_file(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ext4 sends a file that was truncated to the disk when it is closed."""
+    sizes = []
+    for pid in (4_194_304, 1):
+        monkeypatch.setattr(os, "getpid", lambda pid=pid: pid)
+        lock = FileLock(home / LOCK_NAME)
+        lock.acquire(0)
+        sizes.append((home / LOCK_NAME).stat().st_size)
+        assert json.loads((home / LOCK_NAME).read_text())["pid"] == pid
+        lock.release()
+    assert len(set(sizes)) == 1

@@ -11,8 +11,9 @@ import pytest
 
 from anthill_sync import Store
 from anthill_sync.errors import IndexDamaged
-from anthill_sync.index import MasterIndex, encode
+from anthill_sync.index import MasterIndex
 from anthill_sync.memory_map import WHOLE_PAD, Kind, MemoryMap, Placement
+from anthill_sync.packing import encode
 from anthill_sync.settings import FRESH_WINDOW
 from anthill_sync.space import HEADER_SIZE, Space
 from anthill_sync.takeover import map_of

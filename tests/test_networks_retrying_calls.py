@@ -11,6 +11,7 @@ import pytest
 
 from anthill_sync import errors
 from anthill_sync.errors import NetworkError, TransientNetworkError
+from anthill_sync.networks import retrying
 from anthill_sync.networks.base import Call, calling
 from anthill_sync.networks.retrying import RetryingNetwork
 from anthill_sync.settings import Settings
@@ -193,3 +194,44 @@ def test_a_repeat_that_is_stopped_while_waiting_for_a_turn_raises_the_last_failu
     holder.join(PATIENCE)
     assert caught.value.context["attempts"] == 1
     assert rig.faulty.calls["read"] == 1
+
+
+# -- the library
+
+
+def test_the_library_that_repeats_calls_is_loaded_beside_the_first_call_and_before_it_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rig, loaded = Rig(), threading.Event()
+    gate = rig.faulty.hold("reserve")
+
+    def load() -> None:
+        if not loaded.is_set():
+            gate.open_after(1)  # held for ever if it had to be loaded before the call
+            loaded.set()
+
+    monkeypatch.setattr(retrying, "_backoff", load)
+    rig.network.reserve(PAD)
+    assert loaded.is_set()
+
+
+def test_where_no_thread_can_be_started_the_library_is_loaded_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig, loads = Rig(), list[int]()
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(retrying, "_backoff", lambda: loads.append(1))
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    rig.network.reserve(PAD)
+    rig.network.write(PAD, IMAGE)
+    assert loads == [1]
+
+
+def test_a_library_that_cannot_be_loaded_is_an_error_of_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise OSError("too many open files")
+
+    monkeypatch.setattr(retrying, "_backoff", fail)
+    with pytest.raises(OSError, match="too many open files"):
+        Rig().network.reserve(PAD)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
+from anthill_sync.allocator import MemoryAllocator
 from anthill_sync.errors import OperationCancelled
 from anthill_sync.events import (
     ConfirmReservation,
@@ -21,6 +22,7 @@ from anthill_sync.events import (
     StoreComplete,
     UploadProgress,
 )
+from anthill_sync.operation import Operation
 from tests.store_tools import CHUNK, PAD, StoreRig, chunks_of, names, transient
 
 pytest_plugins = ["tests.store_fixtures"]
@@ -244,3 +246,29 @@ def test_the_answer_no_reserves_and_leaks_nothing(each: StoreRig, stream: bool) 
     with pytest.raises(OperationCancelled):
         each.store.reserve(3, confirm=lambda question: False)
     each.store.put("a", data, max_pads=6)
+
+
+def test_the_values_of_one_image_wake_the_caller_once(rig: StoreRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    woken: list[int] = []
+    hand_over = Operation._hand_over
+
+    def counted(operation: Operation, events: Sequence[Event]) -> None:
+        woken.append(sum(isinstance(event, StoreComplete) for event in events))
+        hand_over(operation, events)
+
+    monkeypatch.setattr(Operation, "_hand_over", counted)
+    events: list[Event] = []
+    rig.store.put_many({f"k{number}": b"v" for number in range(50)}, on_event=events.append)
+    assert [count for count in woken if count] == [50]
+    assert progress_of(events, StoreComplete, "key") == [f"k{number}" for number in range(50)]
+
+
+def test_a_put_that_nobody_listens_to_looks_at_no_other_value(rig: StoreRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The question what it takes is made for a listener only: it costs as much as the store has pads and values."""
+    asked: list[Event] = []
+    rig.store.put("a", b"1", on_event=asked.append)
+    monkeypatch.setattr(MemoryAllocator, "free_space", None)
+    rig.store.put("a", b"2")
+    monkeypatch.undo()
+    rig.store.put("a", b"3", on_event=asked.append)
+    assert names(asked).count("ConfirmReservation") == 2

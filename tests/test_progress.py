@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pyte
 import pytest
 
+from anthill_sync.console import Console, Report
 from anthill_sync.errors import InvalidArgument
 from anthill_sync.events import (
     ConfirmReservation,
@@ -276,3 +277,14 @@ def test_each_mode_has_its_reporter(mode: str, stream: io.StringIO, kind: type[S
 def test_an_unknown_mode_is_a_usage_error() -> None:
     with pytest.raises(InvalidArgument, match="one of auto, bars, plain, json, none"):
         reporter("fancy", io.StringIO())
+
+
+@pytest.mark.parametrize(("mode", "lines"), [("bars", 0), ("plain", 0), ("none", 0), ("json", 100)])
+def test_the_end_of_each_of_many_values_draws_nothing_but_json(mode: str, lines: int) -> None:
+    stream = io.StringIO()
+    with reporter(mode, stream) as shown:
+        report = Report(shown, Console())
+        for number in range(100):
+            report(StoreComplete(f"k{number}", 1, 1, 0.1))
+    assert stream.getvalue().count("\n") == lines
+    assert stream.getvalue().count("StoreComplete") == lines

@@ -11,8 +11,9 @@ import pytest
 
 from anthill_sync import journal
 from anthill_sync.errors import AnthillError, IndexDamaged, RewriteFailed, UnknownFormat
-from anthill_sync.index import MasterIndex, encode
+from anthill_sync.index import MasterIndex
 from anthill_sync.lines import batch_line, encode_records, first_line, snapshot_lines
+from anthill_sync.packing import encode
 from anthill_sync.recovery_witness import Witness, read_witness
 from anthill_sync.values import NO_FINGERPRINT
 from tests.faults.scenarios import crash_at

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def put_small(rig: StoreRig, number: int, size: int = 20) -> Callable[[], Any]:
 
 def waiting(rig: StoreRig) -> int:
     """Values that wait for the next image of their shared pad."""
-    return sum(map(len, list(rig.session.allocator.writer.shared._items.values())))
+    return sum(map(len, list(rig.session.allocator.writer.shared._uploads.values())))
 
 
 def hold_first_and_queue(
@@ -287,3 +287,33 @@ def test_a_reader_never_sees_a_pad_half_rewritten(rig: StoreRig, background: Bac
         rig.store["b"] = bytes([number]) * number
     stop.set()
     assert all(reader.result(PATIENCE) for reader in readers)
+
+
+def test_a_small_put_beside_another_takes_one_journal_line(rig: StoreRig, background: Background) -> None:
+    """The record that commits an image announces the pad's next one, when others keep the store's lock."""
+    begun, over = threading.Event(), threading.Event()
+
+    def stream() -> Iterator[bytes]:
+        begun.set()
+        assert over.wait(PATIENCE)
+        yield b"end"
+
+    kept = background(lambda: rig.store.put("kept", stream()))
+    assert begun.wait(PATIENCE)
+    rig.store["a"] = b"1"
+    before = rig.index.sequence
+    rig.store["b"] = b"2"
+    assert rig.index.sequence == before + 1
+    assert rig.index.writing == {rig.index.values["b"].manifest_pad}, "named before its image may be sent"
+    over.set()
+    kept.result(PATIENCE)
+    rig.assert_sound(a=b"1", b=b"2", kept=b"end")
+    assert rig.index.writing == set()
+
+
+def test_a_small_put_alone_leaves_no_pad_announced(rig: StoreRig) -> None:
+    """Whoever takes the lock after a crash would have to look at it."""
+    rig.store["a"] = b"1"
+    rig.store["b"] = b"2"
+    records = [record[0] for record in rig.durable_records()]
+    assert records[-4:] == ["writing", "committed", "publish", "idle"]

@@ -13,6 +13,7 @@ import pytest
 
 from anthill_sync.errors import AnthillError, NestedMutation, PermissionRefused, PutFailed, SourceChanged, SourceNotFound
 from anthill_sync.events import ConfirmReservation, Event
+from anthill_sync.sources import open_source
 from tests.store_tools import CHUNK, StoreRig, chunks_of
 
 pytest_plugins = ["tests.store_fixtures"]
@@ -302,3 +303,11 @@ def test_small_files_are_put_and_updated_however_few_of_them_may_be_open(
         entries = rig.store.put_many(paths)
         assert {entry.size for entry in entries.values()} == {len(text)}
     rig.assert_sound(**dict.fromkeys(paths, b"second"))
+
+
+def test_the_source_of_an_interrupted_put_is_named_as_it_was_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "source").write_bytes(b"value")
+    monkeypatch.chdir(tmp_path)
+    source = open_source(Path("source"))
+    monkeypatch.chdir("/")
+    assert source.origin == {"path": str(tmp_path / "source")}

@@ -161,7 +161,7 @@ def raise_at_reservation(event: Any) -> None:
 
 def rig_waits_for_items(rig: StoreRig, count: int) -> None:
     """Return once this many values wait for their shared pads."""
-    items = rig.session.allocator.writer.shared._items
+    items = rig.session.allocator.writer.shared._uploads
     wait_until(lambda: sum(map(len, list(items.values()))) >= count, lambda: f"{count} values never waited for a pad")
 
 

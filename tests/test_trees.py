@@ -14,7 +14,7 @@ import pytest
 
 from anthill_sync.errors import InvalidArgument, NoRoom, SourceNotFound
 from anthill_sync.summaries import Entry
-from anthill_sync.trees import Found, Left, plan, scan
+from anthill_sync.trees import FilePath, Found, Left, plan, scan
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
@@ -41,7 +41,9 @@ def test_files_links_and_empty_directories_are_found_with_mode_and_time(tmp_path
     things = found(tmp_path)
     assert set(things) == {"k/sub/file", "k/empty", "k/link"}
     assert things["k/sub/file"].attributes == {"kind": "file", "mode": 0o640, "mtime_ns": 1_234_567_890_123_456_789}
-    assert things["k/sub/file"].source == tmp_path / "sub" / "file"
+    source = things["k/sub/file"].source
+    assert isinstance(source, FilePath)
+    assert os.fspath(source) == str(tmp_path / "sub" / "file")
     assert things["k/sub/file"].size == 5
     assert (things["k/empty"].source, things["k/empty"].attributes["kind"]) == (b"", "dir")
     assert (things["k/link"].source, things["k/link"].size, things["k/link"].attributes["kind"]) == (b"/etc/passwd", 11, "link")

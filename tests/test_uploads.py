@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from anthill_sync import Store
 from anthill_sync.image import manifest_size
-from anthill_sync.index import decode
 from anthill_sync.operation import Operation
+from anthill_sync.packing import decode
 from anthill_sync.uploads import Origin, Upload
 from anthill_sync.values import BLOCK, NO_FINGERPRINT, Block, BlockList, Pending, Span, Value, spans_of
 

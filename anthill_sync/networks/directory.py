@@ -59,6 +59,7 @@ class DirectoryNetwork:
         self._root = root
         self._folders: dict[str, Path] = {}  # those whose entry in the root is known to be durable
         self._written: dict[str, bytes] = {}  # address -> digest, between a write and its confirm
+        self._begun: set[str] = set()  # addresses of writes that have not returned: the next one may be a repeat
         self._properties = local_properties("dir", pad_size)
 
     @property
@@ -86,10 +87,12 @@ class DirectoryNetwork:
         self._written.pop(pad.address, None)
         with self._translated("write", pad):
             folder = self._folder(pad)
-            path = folder / pad.address
-            if not _is_repeat(path, pad, image):
+            path, failed = folder / pad.address, pad.address in self._begun
+            self._begun.add(pad.address)
+            if not (failed and _is_repeat(path, pad, image)):  # else only what is renamed is compared: once, and for sure
                 _replace(path, pad, image)
             durable.sync_folder(folder)  # for a repeat too: the first attempt may have failed just before this
+        self._begun.discard(pad.address)
         self._written[pad.address] = image.digest
 
     def confirm(self, pad: Pad, digest: bytes) -> None:

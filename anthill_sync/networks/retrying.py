@@ -15,12 +15,13 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import cache, partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from ..errors import Interrupted, NetworkError, TransientNetworkError
+from ..errors import Interrupted, NetworkError, TransientNetworkError, TryAgain
 from ..settings import Settings
+from ..threads import start
 from .base import Buffer, Image, Network, Pad, Properties, current_call
 from .pacing import PacingGate
 
@@ -57,8 +58,7 @@ class RetryBudget:
             return taken
 
 
-@dataclass(frozen=True)
-class _Policy:
+class _Policy(NamedTuple):
     """What all operations of one network share."""
 
     settings: Settings
@@ -79,6 +79,39 @@ def _backoff() -> Any:
     import backoff
 
     return backoff
+
+
+class _Loader:
+    """Loads the library beside the first call, whose answer it is often there before. When that call is over it is there: when
+    a repeat is due later there may be no descriptor left to load it with."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards the making of _thread
+        self._thread: threading.Thread | None = None
+        self._loaded = False
+
+    def begin(self) -> None:
+        """Load it on a thread of its own, unless it is there or being loaded."""
+        if self._loaded:
+            return
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._load, name="anthill-load", daemon=True)
+                with suppress(TryAgain):
+                    start(self._thread)
+
+    def end(self) -> None:
+        """Return when it is loaded; raises what keeps it from that."""
+        if self._loaded:
+            return
+        if self._thread is not None and self._thread.ident is not None:
+            self._thread.join()
+        _backoff()
+        self._loaded = True
+
+    def _load(self) -> None:
+        with suppress(Exception):  # ``end`` tries again and tells
+            _backoff()
 
 
 def _full_jitter(upper: float) -> float:
@@ -112,6 +145,7 @@ class RetryingNetwork:
         shortest, longest = settings.backoff_base / 25, settings.backoff_base * 20  # by default 10 ms and 5 s
         gate = PacingGate(inner.properties.connections, shortest=shortest, longest=longest)
         self._policy = _Policy(settings, RetryBudget(), gate, sleep, clock, jitter)
+        self._loader = _Loader()
 
     @property
     def properties(self) -> Properties:
@@ -139,8 +173,11 @@ class RetryingNetwork:
         self._inner.close()
 
     def _run(self, name: str, pad: Pad, action: Callable[[], T], once: bool = False) -> T:
-        _backoff()  # now: when a repeat is due there may be no descriptor left to load it with
-        return _Operation(self._policy, name, pad.address, action).run(1 if once else self._policy.settings.attempts)
+        self._loader.begin()
+        try:
+            return _Operation(self._policy, name, pad.address, action).run(1 if once else self._policy.settings.attempts)
+        finally:
+            self._loader.end()
 
 
 def open_retrying(opens: Callable[[], Network], settings: Settings) -> RetryingNetwork:
