@@ -6,6 +6,7 @@ import mmap
 import threading
 from collections.abc import Callable
 
+from .errors import AnotherWriter, BlockDamaged, PadNotFound, RolledBack
 from .index import Freed, Record
 from .journal import Journal
 from .memory_map import Kind
@@ -94,6 +95,18 @@ class Committer:
         except BaseException:
             self._sending.discard(pad)  # nothing was sent
             raise
+
+    def look(self, pad: int) -> None:
+        """``AnotherWriter`` when the pad's image is newer than the committed one, and not on its way from here. What else is
+        wrong with it is told when it is written."""
+        counter = self.counter(pad)
+        try:
+            self.pads.compare(pad, self.pads.read_header(pad)[0], counter)
+        except AnotherWriter:
+            if pad not in self._sending and self.counter(pad) == counter:  # in this order: a commit ends the sending
+                raise
+        except (BlockDamaged, PadNotFound, RolledBack):
+            return
 
     def commit(self, pad: int, records: list[Record], placed: Callable[[], None], *, again: bool = False) -> None:
         """Make the records of a confirmed image durable, then change the memory map: ``placed`` first, then what the

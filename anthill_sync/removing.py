@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .entries import check_key, entry_of, under, value_of
-from .errors import InvalidArgument, KeyExists, KeyNotFound, RewriteFailed
+from .errors import AnthillError, InvalidArgument, KeyExists, KeyNotFound, RewriteFailed
 from .events import OnEvent
 from .index import MasterIndex
 from .operation import Operation
@@ -64,9 +64,11 @@ def _take_away(session: Session, index: MasterIndex, record: str, keys: list[str
     values = record == "remove"
     extents = [extent for key in keys for extent in _extents(index, key, values=values)]
     manifests = [pad for key in keys for pad in index.manifest_pads(key) if values or _is_stale(index, key, pad)]
-    pads = session.allocator.rewriter.dead_pads(extents, manifests) if _rewrites(session) else []
+    rewriter, rewrites = session.allocator.rewriter, _rewrites(session)
+    unseen = rewriter.look(extents, manifests) if rewrites and values else None
+    pads = rewriter.dead_pads(extents, manifests) if rewrites else []
     session.allocator.free([[record, keys, pads]])
-    rewrite(session, pads, "removed" if values else "given up")
+    rewrite(session, pads, "removed" if values else "given up", failed=unseen)
 
 
 def _extents(index: MasterIndex, key: str, *, values: bool) -> list[Extent]:
@@ -86,10 +88,14 @@ def _rewrites(session: Session) -> bool:
     return not session.network.properties.write_is_paid
 
 
-def rewrite(session: Session, pads: list[int], what: str, on_event: OnEvent | None = None) -> None:
-    """Rewrite pads now; ``RewriteFailed`` says that the change itself is made."""
-    error = session.allocator.rewriter.rewrite(pads, on_event) if pads else None
-    session.allocator.rewriter.rewrite_left_over()
+def rewrite(
+    session: Session, pads: list[int], what: str, on_event: OnEvent | None = None, *, failed: AnthillError | None = None
+) -> None:
+    """Rewrite pads now, unless the network has ``failed`` already; ``RewriteFailed`` says that the change itself is made."""
+    error, rewriter = failed, session.allocator.rewriter
+    if error is None:
+        error = rewriter.rewrite(pads, on_event) if pads else None
+        rewriter.rewrite_left_over()
     if error is not None:
         left = len(session.journal.index.to_rewrite)
         raise RewriteFailed(
@@ -113,6 +119,7 @@ def _rename(session: Session, index: MasterIndex, old: str, new: str, *, force: 
     version = session.allocator.planner.next_version()
     names = spans(value) or [Span(origin_id(value.version), 0, 0)]
     upload = Rename(operation, old, new, value, version=version, spans=names, rewrite=pads)
+    upload.replaces = index.values.get(new)
     with session.operating(operation):
         session.allocator.write_manifest(upload, len(names))
     rewrite(session, pads, f"renamed to {new!r}")

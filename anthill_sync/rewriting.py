@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from .committer import Committer
-from .errors import AnthillError
+from .errors import AnthillError, NetworkError
 from .events import OnEvent
 from .memory_map import Kind
 from .operation import Operation
@@ -52,6 +52,20 @@ class Rewriter:
         """Remember durably that these pads are to be rewritten."""
         if pads:
             self._committer.record([["remove", [], pads]])
+
+    def look(self, extents: Iterable[Extent], manifests: Iterable[int]) -> NetworkError | None:
+        """Before what these manifests name is freed: as ``SharedPads`` looks back before it replaces values. Nothing is read
+        where all blocks are on the manifests' own pads, whose rewriting tells. A network that does not answer keeps nobody
+        from removing values: its error is returned."""
+        names = set(manifests)
+        if all(pad in names for pad, _, _ in extents):
+            return None
+        try:
+            for _ in self._pipeline.ahead(sorted(names), self._committer.look):
+                continue
+        except NetworkError as error:
+            return error
+        return None
 
     def rewrite(self, pads: list[int], on_event: OnEvent | None = None) -> AnthillError | None:
         """Send every pad anew; the first failure, after which the rest is left for later runs."""

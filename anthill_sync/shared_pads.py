@@ -269,6 +269,7 @@ class SharedPads:
         if not batch.sealed and all(operation.stop.is_set() for operation in batch.rewriters):
             return
         self._look_ahead(batch)
+        self._look_back(batch)
         self._committer.announce(batch.pad)
         data = self._composer.finish(batch, buffer)
         digest = self._committer.send(batch.pad, data, batch.counter + 1, compared=batch.compared)
@@ -284,6 +285,13 @@ class SharedPads:
                 closes = batch.space.closes(self._supply.map.pad_size, self._supply.map.rewrite_limit)
             if closes:
                 self._supply.want_spare(willing[0])
+
+    def _look_back(self, batch: Batch) -> None:
+        """Before values are replaced whose blocks lie elsewhere than the manifest that names them. A copy of this home that
+        gave such a value another name has rewritten only the manifest's pad: ``AnotherWriter``, and no block is freed."""
+        replaced = [upload.replaces for upload in batch.sealed if upload.replaces is not None]
+        for pad in sorted({value.manifest_pad for value in replaced if value.is_spread()} - {batch.pad}):
+            self._committer.look(pad)
 
     def _transferred(self, batch: Batch, length: int) -> None:
         plain: Counter[Operation] = Counter()

@@ -76,6 +76,7 @@ class Upload:
         self.operation, self.key, self.data_id, self.version = operation, key, data_id, version
         self.size, self.chunk_size, self.attributes = size, chunk_size, attributes or None
         self.old, self.pending = old, pending
+        self.replaces = old  # the value whose blocks its publication frees, but for those carried over
         self.name, self.packed_attributes = key.encode("utf-8"), encode_attributes(attributes)  # as the manifest has them
         self.lock = threading.Lock()
         self.origins = bytearray(-(-(size or 0) // chunk_size))  # one Origin per chunk

@@ -189,6 +189,10 @@ class Value(NamedTuple):
         """The spans its manifest names."""
         return spans_of(block.data_id for block in self.blocks())
 
+    def is_spread(self) -> bool:
+        """True when a block lies on another pad than its manifest."""
+        return any(pad != self.manifest_pad for pad, _, _, _, _ in BLOCK.iter_unpack(self.packed))
+
     def pads(self) -> int:
         """How many pads its blocks lie on."""
         if self.chunks <= 1:

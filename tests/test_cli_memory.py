@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,7 +53,12 @@ def test_a_put_leaves_the_collector_as_it_was(tmp_path: Path, monkeypatch: pytes
     """Whoever calls the command in a process of their own goes on with its garbage collected as before."""
     shell, before, seen = make_shell(tmp_path / "home"), (gc.get_threshold(), gc.get_freeze_count()), []
     put_one = cli_data._put_one
-    monkeypatch.setattr(cli_data, "_put_one", lambda *args, **how: (seen.append(gc.get_threshold()), put_one(*args, **how)))
+
+    def noting(*args: Any, **how: Any) -> None:
+        seen.append(gc.get_threshold())
+        put_one(*args, **how)
+
+    monkeypatch.setattr(cli_data, "_put_one", noting)
     shell.ok("put", "k", "-", stdin=b"value")
     assert shell("put", "k", tmp_path / "nothing").code == 66
     assert [threshold[0] > before[0][0] for threshold in seen] == [True, True]

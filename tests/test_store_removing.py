@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from anthill_sync.errors import KeyExists, KeyNotFound, PutFailed, RewriteFailed
-from tests.store_tools import StoreRig, chunks_of, permanent, transient
+from tests.store_tools import StoreRig, chunks_of, permanent, transient, wait_until
 from tests.support import Seen
 
 pytest_plugins = ["tests.store_fixtures"]
@@ -58,6 +59,37 @@ def test_a_rewrite_that_fails_is_told_and_the_key_stays_removed(
     assert each.index.to_rewrite == set()
     assert each.manifests()["a"] == 0
     each.assert_sound(other=b"3")
+
+
+@pytest.mark.parametrize("key", ["a", "empty"])
+def test_values_are_removed_where_the_network_does_not_answer(rig: StoreRig, key: str) -> None:
+    rig.store.put_many({"a": chunks_of(1, 2), "empty": b"", "b": b"2"})
+    rig.reopen()  # nothing is remembered
+    for step in ("read", "write", "confirm"):
+        rig.faulty.fail(step, transient, times=10**6)
+    with pytest.raises(RewriteFailed, match="try me again"):
+        rig.store.delete(key)
+    assert key not in rig.store
+    assert rig.index.to_rewrite
+    rig.mend()
+    rig.reopen()
+    rig.store["other"] = b"3"
+    assert rig.index.to_rewrite == set()
+    assert rig.manifests()[key] == 0
+
+
+def test_a_removal_tells_an_image_that_is_on_its_way_from_here_from_another_writers(rig: StoreRig) -> None:
+    rig.store.put_many({"a": chunks_of(1, 2), "b": b"2"})
+    gate = rig.faulty.hold("confirm")
+    with ThreadPoolExecutor(2) as pool:
+        putting = pool.submit(rig.store.put, "b", b"the image is there, its record is not")
+        wait_until(lambda: bool(gate.held), lambda: "nothing was sent")
+        removing = pool.submit(rig.store.delete, "a")
+        wait_until(lambda: "a" not in rig.store or removing.done(), lambda: "it is not removed")
+        gate.open()
+        putting.result()
+        removing.result()
+    rig.assert_sound(b=b"the image is there, its record is not")
 
 
 def test_a_mutation_tries_left_over_rewrites_once_and_only_logs_their_failure(

@@ -156,12 +156,12 @@ def networks(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Network
         server.stop()
 
 
-def new_machine(home: Path, url: str, key_file: Path | None = None) -> Machine:
+def new_machine(home: Path, url: str, key_file: Path | None = None, rewrite_limit: str = "8KiB") -> Machine:
     key_file = key_file or home.parent / f"{home.name}.key"
     if not key_file.exists():
         key_file.write_text(encode_key(MasterKey.generate()))
         key_file.chmod(0o600)
-    Store.create(home, network=url, key_file=key_file, pad_size=PAD, settings={"rewrite_limit": "8KiB"}).close()
+    Store.create(home, network=url, key_file=key_file, pad_size=PAD, settings={"rewrite_limit": rewrite_limit}).close()
     with Store.open(home) as store:
         return Machine(home, Witness(store._session.pads._key))
 
@@ -225,19 +225,50 @@ def way_out(told: Machine, other: Machine) -> None:
 
 
 def test_a_value_that_one_home_renamed_outlives_its_removal_in_the_other(networks: Networks, tmp_path: Path) -> None:
-    """The removal finds the other's image where the old name was, and takes no block from under the new one."""
+    """The removal finds the other's image where the old name was, and frees no block under the new one."""
     today = new_machine(tmp_path / "today", networks.new())
     value = noise("value", 2 * CHUNK + 500)
     today.do(put("old", value))
     yesterday = today.copied_to(tmp_path / "yesterday")
     today.do(Act("rename", lambda store: store.rename("old", "new"), {"old": None, "new": value}))
-    assert yesterday.do(Act("remove", lambda store: store.delete("old"), {"old": None})) == AGAIN
+    assert yesterday.do(Act("remove", lambda store: store.delete("old"), {"old": None})) == ANOTHER
+    assert yesterday.do(put("more", noise("more", 3 * CHUNK))) == ANOTHER  # its chunks go onto no pad of the value's
     Store.recover(yesterday.home, settings=ONE_THREAD)
     with yesterday.open() as (store, _):
         assert dict(store) == {"new": value}
         store["more"] = b"2"
         assert store.check(read_data=True).problems == ()
         assert store._session.index().to_rewrite == set()
+    assert not yesterday.witness.problems
+
+
+REPLACING: dict[str, Callable[[Store], object]] = {
+    "put": lambda store: store.put("old", noise("other", 12000)),
+    "mv --force": lambda store: store.rename("small", "old", force=True),
+}
+
+
+@pytest.mark.parametrize("way", REPLACING)
+def test_a_value_that_one_home_renamed_outlives_its_replacement_in_the_other(
+    way: str, networks: Networks, tmp_path: Path
+) -> None:
+    """Also where what replaces it goes to a pad that the other home has not written: its old manifest is looked at."""
+    today = new_machine(tmp_path / "today", networks.new(), rewrite_limit="16KiB")
+    value = noise("value", 2 * CHUNK - 100)  # on the pad of its manifest is room for one more name, not for one with attributes
+    today.do(put("old", value))
+    with today.open() as (store, _):
+        store.put("small", noise("small", 6000), attributes={"long": 1000 * "x"})
+    yesterday = today.copied_to(tmp_path / "yesterday")
+    today.do(Act("rename", lambda store: store.rename("old", "new"), {"old": None, "new": value}))
+    with yesterday.open() as (store, _):
+        with pytest.raises(AnthillError) as told:
+            REPLACING[way](store)
+        assert told.value.exit_code == ANOTHER
+        assert store["old"] == value
+        with suppress(AnthillError):
+            store["more"] = noise("more", 3 * CHUNK)  # would take the pads of what was replaced
+    with today.open() as (store, _):
+        assert store["new"] == value
     assert not yesterday.witness.problems
 
 
