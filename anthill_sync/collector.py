@@ -16,24 +16,32 @@ _resting = False
 
 @contextmanager
 def at_rest() -> Iterator[None]:
-    """No collection inside the ``with``; where nobody collects, or another thread is in here already, nothing changes."""
+    """No collection inside the ``with``, while no other thread that was in here too has left; where nobody collects nothing
+    changes."""
     global _resting
-    if not gc.isenabled():
+    if not (gc.isenabled() or _resting):
         yield
         return
     _resting = True
     try:
-        gc.disable()
-        yield
-    finally:
+        try:
+            gc.disable()
+            yield
+        finally:
+            _wake()
+    finally:  # an interrupt may come in the other one, and garbage would pile up for as long as the process lives
         _wake()
 
 
 def _wake() -> None:
     global _resting
+    gc.enable()
+    _resting = False
+
+
+def _wake_in_child() -> None:
     if _resting:
-        _resting = False
-        gc.enable()
+        _wake()
 
 
-os.register_at_fork(after_in_child=_wake)
+os.register_at_fork(after_in_child=_wake_in_child)

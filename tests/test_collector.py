@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
+from contextlib import suppress
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -19,6 +23,33 @@ def test_nothing_is_collected_inside_and_everything_as_before_afterwards() -> No
     with pytest.raises(KeyboardInterrupt), collector.at_rest():
         raise KeyboardInterrupt
     assert gc.isenabled()
+
+
+def test_an_interrupt_in_any_line_leaves_the_collector_at_work() -> None:
+    def interrupted(line: int) -> bool:
+        """An interrupt before the line-th line that runs; False: there are fewer."""
+        left = line
+
+        def trace(frame: FrameType, event: str, argument: object) -> Any:
+            nonlocal left
+            if frame.f_code.co_filename != collector.__file__:
+                return None
+            left -= event == "line"
+            if event == "line" and left == 0:
+                raise KeyboardInterrupt
+            return trace
+
+        sys.settrace(trace)
+        try:
+            with suppress(KeyboardInterrupt), collector.at_rest():
+                pass
+        finally:
+            sys.settrace(None)
+        return left <= 0
+
+    count = next(line for line in range(1, 100) if not (interrupted(line) and gc.isenabled()))
+    assert gc.isenabled(), f"interrupted before line {count}"
+    assert count > 8
 
 
 def test_a_program_that_collects_nothing_is_left_alone() -> None:
