@@ -114,6 +114,11 @@ WATCHERS: dict[str, list[str]] = {
     "cli_sources": ["tests/test_cli_command.py"],
     "cli_pictures": ["tests/test_pictures.py"],
     "committer": ["tests/faults/test_swaps.py"],
+    "committer: self.pads.compare(pad, self.pads.read_header(pad)[0], counter) in look": [
+        "tests/faults/test_restored_backup.py",
+        "-k",
+        "outlives",
+    ],
     "composing: len(batch": ["tests/test_composing.py"],
     "composing: upload": ["tests/test_store_sources.py"],
     "config": ["tests/test_config.py", "tests/test_cli_state.py"],
