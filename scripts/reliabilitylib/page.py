@@ -58,12 +58,17 @@ def summary(row: Row) -> Sequence[object]:
     return row.name, must_hold, f"{row.cases:,}", len(row.counts), row.violations, f"{row.seconds:,.0f}"
 
 
+def _in_one_line(violation: str) -> str:
+    """An assertion's text has many, and quotes that would end the literal it is shown as."""
+    return " ".join(violation.replace("``", "''").split())
+
+
 def section(row: Row) -> str:
     """One campaign: its parts, its notes, what was violated, and for kills the hits of each point."""
     heading = ("part", "cases", "kinds", "violations", "seconds", "seed")
     parts = table(heading, [cells(part) for part in row.parts])
     notes = list(dict.fromkeys(note for part in row.parts for note in part.notes))
-    violations = [f"**violated**: ``{violation}``" for part in row.parts for violation in part.violations]
+    violations = [f"**violated**: ``{_in_one_line(violation)}``" for part in row.parts for violation in part.violations]
     lines = "".join(f"* {text}\n" for text in [*notes, *violations])
     return f"\n\n{row.name}\n{'=' * len(row.name)}\n\n{parts}{lines and chr(10) + lines}{hits(row)}"
 
