@@ -76,9 +76,7 @@ def put(
     share_heaps()
     with collecting_seldom(), console.store() as store:
         if recursive:
-            key = check_prefix(key)
-            found, left = scan_tree(store, key, Path(place), excluded)
-            _put_tree(console, store, key, found, left, if_absent=if_absent, checksum=checksum)
+            _put_tree(console, store, check_prefix(key), Path(place), excluded, if_absent=if_absent, checksum=checksum)
         else:
             _put_one(console, store, key, place, words, if_absent=if_absent, allow_empty=allow_empty)
 
@@ -133,8 +131,16 @@ def _moved(entry: Entry) -> str:
 
 
 def _put_tree(
-    console: Console, store: Store, key: str, found: list[Found], left: list[Left], *, if_absent: bool, checksum: bool
+    console: Console,
+    store: Store,
+    key: str,
+    folder: Path,
+    excluded: Callable[[str], bool] | None,
+    *,
+    if_absent: bool,
+    checksum: bool,
 ) -> None:
+    found, left = scan_tree(store, key, folder, excluded)
     wanted = found if checksum else changed(store, key, found)
     entries = _put_all(console, store, wanted, left, if_absent) if wanted else {}
     _report_tree(console, list(entries.values()), len(found) - len(wanted), left)
