@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .committer import Committer
 from .events import OnEvent
-from .index import Record
+from .index import MasterIndex, Record
 from .journal import Journal
 from .memory_map import MemoryMap
 from .operation import Operation
@@ -21,7 +21,7 @@ from .rewriting import Rewriter
 from .settings import CHUNK_MARGIN, Settings
 from .sources import Source
 from .supply import PadSupply
-from .takeover import map_of, resolve, run_record
+from .takeover import map_of, only_dead, resolve, run_record
 from .uploads import Upload
 from .writing import Writer
 
@@ -61,13 +61,20 @@ class MemoryAllocator:
         self._pads.forget_all()
         records: list[Record] = []
         if index.writing:
-            records = resolve(index, self._map(), self._pads, self._pipeline.download)
+            records = self._resolve(index)
         self._journal.append([*records, ["idle", []], run_record(index)])
         self.supply.reset(self._map(), index.unreserved())
         self.planner.new_run()
         self.writer.new_run()
         self.rewriter.new_run()
         self._run_id = index.run_id
+
+    def _resolve(self, index: MasterIndex) -> list[Record]:
+        """What became of the images that an earlier run was sending."""
+        memory_map = self._map()
+        adopted = resolve(index, memory_map, self._pads, self._pipeline.download)
+        dead = [] if self._pads.network.properties.write_is_paid else only_dead(memory_map, adopted)
+        return [*adopted, ["remove", [], dead]] if dead else adopted
 
     def end_run(self) -> None:
         """Nothing runs any more, or what runs will not end: give the lock back."""

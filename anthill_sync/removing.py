@@ -67,6 +67,8 @@ def _take_away(session: Session, index: MasterIndex, record: str, keys: list[str
     rewriter, rewrites = session.allocator.rewriter, _rewrites(session)
     unseen = rewriter.look(extents, manifests) if rewrites and values else None
     pads = rewriter.dead_pads(extents, manifests) if rewrites else []
+    if rewrites and not index.pending_uploads.keys().isdisjoint(keys):
+        pads = sorted({*pads, *rewriter.left_over()})
     session.allocator.free([[record, keys, pads]])
     rewrite(session, pads, "removed" if values else "given up", failed=unseen)
 

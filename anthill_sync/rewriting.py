@@ -112,9 +112,14 @@ class Rewriter:
 
         self._writer.run(operation, begin)
 
+    def left_over(self) -> list[int]:
+        """Pads to rewrite that hold nothing alive: also chunks that nobody recorded, of whichever interrupted put."""
+        with self._supply.lock:
+            return [pad for pad in list(self._journal.index.to_rewrite) if self._supply.map.kinds[pad] == Kind.EMPTY]
+
     def rewrite_left_over(self) -> None:
         """What an earlier run could not rewrite is tried once by this one; a failure is only logged."""
         pads = sorted(self._journal.index.to_rewrite - self._tried)
         error = self.rewrite(pads) if pads else None
         if error is not None:
-            log.warning("old manifests are left on %d pads: %s", len(self._journal.index.to_rewrite), error)
+            log.warning("old names or data are left on %d pads: %s", len(self._journal.index.to_rewrite), error)

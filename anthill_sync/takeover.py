@@ -90,6 +90,12 @@ def resolve(
     return [record for future in futures if (record := future.result()) is not None]
 
 
+def only_dead(memory_map: MemoryMap, adopted: list[Record]) -> list[int]:
+    """Pads whose adopted image holds sealed bytes and none that live: chunks whose put may be given up or removed, after which
+    nothing names them any more. They are to be rewritten, unless something else is put there first."""
+    return [pad for _, pad, *_, blank in adopted if not blank and pad not in memory_map.spaces]
+
+
 def _resolve_one(index: MasterIndex, memory_map: MemoryMap, pads: Pads, pad: int) -> Record | None:
     if pad >= index.pads:
         return None  # named ahead of its ``reserving`` record, and nothing is sent before a pad is reserved

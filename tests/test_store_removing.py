@@ -113,7 +113,7 @@ def test_a_mutation_tries_left_over_rewrites_once_and_only_logs_their_failure(
     rig.store.put("b", chunks_of(9))
     assert "b" in rig.store
     assert tried
-    assert "old manifests are left" in caplog.text
+    assert "old names or data are left" in caplog.text
     rig.mend()
     rig.reopen()
     rig.store["c"] = b"3"

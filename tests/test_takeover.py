@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from anthill_sync.errors import AnotherWriter, PutFailed, StoreClosed
+from anthill_sync.errors import AnotherWriter, PutFailed, RewriteFailed, StoreClosed
 from anthill_sync.index import MasterIndex
 from anthill_sync.operation import Operation
 from anthill_sync.takeover import _adopt
-from tests.store_tools import StoreRig, permanent
+from tests.store_tools import StoreRig, chunks_of, permanent
+from tests.support import Seen
 from tests.test_pads import PAD, Bench
 
 pytest_plugins = ["tests.store_fixtures"]
+
+LARGE = chunks_of(*range(40))
 
 
 def test_an_image_that_changes_while_it_is_taken_over_is_another_writer_s() -> None:
@@ -55,6 +59,70 @@ def test_a_pad_that_was_named_ahead_is_not_sent_to_once_the_lock_was_given_back(
         committer.announce(1)
     rig.store["k"] = b"v"
     rig.assert_sound(k=b"v")
+
+
+def interrupted_with_images_nobody_heard_of(rig: StoreRig) -> None:
+    """Everything that a put of 40 chunks sends after 10 images arrives, and no answer to it does."""
+    rig.faulty.fail("write", permanent, times=10**6, skip=10, lost=True)
+    with pytest.raises(PutFailed):
+        rig.store["k"] = LARGE
+    rig.mend()
+    rig.reopen()
+    assert rig.index.writing
+
+
+@pytest.mark.parametrize("way", ["abandon", "delete"])
+@pytest.mark.parametrize("between", [False, True], ids=["at once", "after another run"])
+def test_chunks_that_nobody_heard_of_leave_the_network_with_the_put_they_were_of(rig: StoreRig, way: str, between: bool) -> None:
+    rig.store["k"] = b"old"
+    interrupted_with_images_nobody_heard_of(rig)
+    if between:
+        rig.store.reserve(1)
+        rig.reopen()
+        assert not rig.index.writing
+    getattr(rig.store, way)("k")
+    assert (rig.store.pending(), rig.index.to_rewrite) == ([], set())
+    assert rig.store.trim() == 0  # nothing is left to empty
+    rig.assert_sound(**({"k": b"old"} if way == "abandon" else {}))
+
+
+def test_a_put_is_not_given_up_silently_while_chunks_that_nobody_heard_of_stay(rig: StoreRig) -> None:
+    interrupted_with_images_nobody_heard_of(rig)
+    rig.store.reserve(1)
+    left = {rig.address(pad) for pad in rig.index.to_rewrite}
+    assert left
+
+    def refuse_empty_images(seen: Seen) -> None:
+        if seen.address in left and len(seen.image.data if seen.image else b"") < 200:
+            raise permanent()
+
+    rig.faulty.before("write", refuse_empty_images)
+    rig.store["other"] = b"small"
+    with pytest.raises(RewriteFailed):
+        rig.store.abandon("k")
+    rig.mend()
+    rig.reopen()
+    rig.store["other"] = b"changed"
+    assert rig.index.to_rewrite == set()
+    rig.assert_sound(other=b"changed")
+
+
+def test_pads_with_chunks_that_nobody_heard_of_are_the_first_that_the_same_put_takes(rig: StoreRig) -> None:
+    interrupted_with_images_nobody_heard_of(rig)
+    with rig.counting() as calls:
+        rig.store["k"] = LARGE
+    assert calls["write"] <= 40 - 10 + 1
+    assert rig.index.to_rewrite == set()
+    rig.assert_sound(k=LARGE)
+
+
+def test_where_a_write_is_paid_chunks_that_nobody_heard_of_stay(rig: StoreRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted_with_images_nobody_heard_of(rig)
+    paid = replace(rig.session.pads.network.properties, write_is_paid=True)
+    monkeypatch.setattr(type(rig.session.pads.network), "properties", paid)
+    rig.store.abandon("k")
+    assert rig.index.to_rewrite == set()
+    assert sum(map(bool, rig.index.blank)) == 0
 
 
 @pytest.mark.parametrize("step", ["_lock.acquire", "take"])
