@@ -62,7 +62,7 @@ class BlockList:
         """The block of ``chunk``, or None."""
         if chunk >= len(self):
             return None
-        return unpack_block(self._packed, chunk, self._ids)
+        return unpack_block(self._packed[chunk * BLOCK.size : (chunk + 1) * BLOCK.size], 0, self._ids)  # a copy, as in _each
 
     def set(self, chunk: int, block: Block) -> Extent | None:
         """Put ``block`` at ``chunk``, growing as needed; the extent of the one that was there."""
@@ -104,7 +104,8 @@ class BlockList:
 
     def _each(self) -> Iterator[tuple[int, int, int, int, bytes]]:
         """The fields of every chunk's block, from a copy: bytes that are being looked at cannot grow, and a question about
-        a pending put would make the put of another thread fail."""
+        a pending put would make the put of another thread fail. Even one look is long enough: before Python 3.12 it may
+        collect garbage, whose finalizers let other threads run."""
         return BLOCK.iter_unpack(bytes(self._packed))
 
     def without(self, ranges: Iterable[Range], chunks: int) -> BlockList:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import tracemalloc
 from collections.abc import Callable
@@ -40,6 +41,42 @@ def test_blocks_can_be_added_while_another_thread_looks_at_those_that_are_there(
     blocks.set(2, Block(2, 32, 100, B, b"g" * 16))
     assert [chunk for chunk, _ in looking] == [1]
     assert blocks.done() == 3
+
+
+class Finalized:
+    """Garbage whose finalizer acts, as that of a connection does, which lets other threads run."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self.act, self.itself = act, self
+
+    def __del__(self) -> None:
+        self.act()
+
+
+def test_blocks_grow_while_another_thread_looks_at_one_even_when_garbage_is_collected_then() -> None:
+    """Before Python 3.12 it is collected in the middle of an unpacking, whose bytes could not grow."""
+    blocks, failed = BlockList(), list[BufferError]()
+    blocks.set(0, Block(0, 32, 100, A, b"f" * 16))
+
+    def grow() -> None:
+        try:
+            blocks.set(len(blocks), Block(1, 32, 100, A, b"f" * 16))
+        except BufferError as error:
+            failed.append(error)
+
+    before = gc.get_threshold()
+    held: list[object] = [(each, 1, 2, 3, 4) for each in range(3000)]  # Python keeps no more such tuples for later use
+    try:
+        gc.set_threshold(1)
+        for number in range(300):
+            held += [[] for _ in range(number % 3)]  # moves the moment of the next collection
+            Finalized(grow)
+            held.append(blocks.get(0))
+    finally:
+        gc.set_threshold(*before)
+    assert not failed
+    assert len(blocks) > 100
+    assert held[-1] == Block(0, 32, 100, A, b"f" * 16)
 
 
 def blocks_of(*ids: bytes | None) -> BlockList:
