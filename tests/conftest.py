@@ -14,10 +14,12 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a background job 
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--long``: fault campaigns in full. ``--seed``: make one again. ``--report``: where they leave their figures."""
+    """``--long``: fault campaigns in full. ``--seed``: make one again. ``--report``: where they leave their figures.
+    ``--going-on``: run those only whose figures are not there yet."""
     parser.addoption("--long", action="store_true", default=False, help="run the fault campaigns in full (hours)")
     parser.addoption("--seed", type=int, default=None, help="the seed of every fault campaign")
     parser.addoption("--report", default=None, metavar="FOLDER", help="leave the figures of the fault campaigns in FOLDER")
+    parser.addoption("--going-on", default=None, metavar="COMMIT", help="run what has no sound figures there, and name COMMIT")
 
 
 @pytest.fixture

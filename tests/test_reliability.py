@@ -98,3 +98,25 @@ def test_the_page_says_when_it_was_a_short_form(figures: Path) -> None:
 def test_figures_of_several_runs_are_not_mixed(figures: Path) -> None:
     with pytest.raises(SystemExit, match="not empty"):
         main(["--report", str(figures), "--out", str(figures.parent / "page.rst")])
+
+
+def test_a_run_that_goes_on_does_what_is_missing_or_was_violated_and_says_so(figures: Path) -> None:
+    """Figures that were sound stay; the page names the parts that were run later, and what their first run had found."""
+    violated = ran(figures, "model", "part 1")
+    violated.violation("not equal\nassert False")
+    violated.save(figures)
+    ran(figures, "swaps and rollback", counts={"one kind": 3})
+    sound, again, missing, short = (
+        Campaign(name, part, 10, 1, True)
+        for name, part in [("races", ""), ("model", "part 1"), ("model", "part 2"), ("swaps and rollback", "")]
+    )
+    assert [each.is_done(figures, "abc123") for each in (sound, again, missing, short)] == [True, False, False, False]
+    for each in (again, missing, short):
+        each.counts["one kind"] = 10
+        each.save(figures)
+    code, page = render(figures)
+    assert code == 0
+    assert "* part 1: run later than the others, at abc123. Its first run: not equal assert False\n" in page
+    assert "* part 2: run later than the others, at abc123. Its first run: it left no figures" in page
+    assert "* swaps and rollback: run later than the others, at abc123. Its first run: 3 cases of 10\n" in page
+    assert page.count("run later") == 3

@@ -97,7 +97,6 @@ def test_a_put_is_not_given_up_silently_while_chunks_that_nobody_heard_of_stay(r
             raise permanent()
 
     rig.faulty.before("write", refuse_empty_images)
-    rig.store["other"] = b"small"
     with pytest.raises(RewriteFailed):
         rig.store.abandon("k")
     rig.mend()

@@ -43,6 +43,7 @@ To make them again
    scripts/reliability                      # everything in full; about an hour on two cores
    scripts/reliability --short              # the short forms, a few minutes
    scripts/reliability --report FOLDER      # leave the figures, one JSON file for each part
+   scripts/reliability --continue FOLDER    # what was stopped, or violated and mended; the page names those parts
    scripts/reliability --seed N             # every campaign with the same seed
    scripts/test tests/faults/test_power_loss.py --long --seed N
 
@@ -67,7 +68,7 @@ def section(row: Row) -> str:
     """One campaign: its parts, its notes, what was violated, and for kills the hits of each point."""
     heading = ("part", "cases", "kinds", "violations", "seconds", "seed")
     parts = table(heading, [cells(part) for part in row.parts])
-    notes = list(dict.fromkeys(note for part in row.parts for note in part.notes))
+    notes = list(dict.fromkeys(_in_one_line(note) for part in row.parts for note in part.notes))
     violations = [f"**violated**: ``{_in_one_line(violation)}``" for part in row.parts for violation in part.violations]
     lines = "".join(f"* {text}\n" for text in [*notes, *violations])
     return f"\n\n{row.name}\n{'=' * len(row.name)}\n\n{parts}{lines and chr(10) + lines}{hits(row)}"

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 MOST_VIOLATIONS = 20  # after so many the rest teaches nothing
@@ -82,8 +82,25 @@ class Campaign:
     def save(self, folder: Path) -> None:
         """Leave the figures in ``folder``."""
         folder.mkdir(parents=True, exist_ok=True)
+        self._file(folder).write_text(json.dumps(self.figures(), indent=1) + "\n", "utf-8")
+
+    def is_done(self, folder: Path, where: str) -> bool:
+        """Whether its figures are in ``folder`` already. Where they are missing, or tell of a violation or of too few cases,
+        it is run, and the report says that this was later, ``where``, and why."""
+        file = self._file(folder)
+        before = _shortcomings(json.loads(file.read_bytes())) if file.exists() else ["it left no figures"]
+        if before:
+            self.notes.append(f"{self.part or self.name}: run later than the others, at {where}. Its first run: {before[0]}")
+        return not before
+
+    def _file(self, folder: Path) -> Path:
         name = f"{self.name} {self.part}".strip().replace(" ", "-").replace("/", "-")
-        (folder / f"{name}.json").write_text(json.dumps(self.figures(), indent=1) + "\n", "utf-8")
+        return folder / f"{name}.json"
+
+
+def _shortcomings(figures: dict[str, Any]) -> list[str]:
+    few = figures["cases"] < figures["goal"]
+    return [*figures["violations"], *([f"{figures['cases']} cases of {figures['goal']}"] if few else [])]
 
 
 def evenly(cases: list[T], kind: Callable[[T], str], wanted: int, chance: random.Random) -> list[T]:

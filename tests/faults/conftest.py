@@ -41,6 +41,8 @@ def campaign(request: pytest.FixtureRequest) -> Begin:
     def begin(name: str, part: str = "", *, short: int, long: int) -> Iterator[Campaign]:
         seed = _seed(options.seed)
         run = Campaign(name, part, long if options.long else short, seed, options.long)
+        if options.going_on and run.is_done(Path(options.report), options.going_on):
+            pytest.skip("its figures are there")
         print(f"{name} {part}: seed {seed}")
         try:
             yield run

@@ -119,7 +119,7 @@ class Life:
         self.say("mv", name["old"], name["old"] + "moved")
         self.say("rm", name["old"] + "moved", code=75, plan=storm(1, 10**6, "full"))
         self.say("put", name["small"], file("tree"), plan=after_the_first_put("full"))
-        assert b"old manifests" in self.log.read_bytes()
+        assert b"old names or data" in self.log.read_bytes()
 
     def fail(self) -> None:
         name, file = self.plant.names, self.plant.file
