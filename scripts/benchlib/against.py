@@ -46,20 +46,20 @@ class Bench:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
         self.tool.prepare(place)
-        return _seconds(lambda: self.tool.store(place, self.source))
+        return timed(lambda: self.tool.store(place, self.source))
 
     def fetch(self) -> Seconds:
         """Seconds of bringing it back; what came back is compared, then removed."""
         target = self.folder / "target"
         target.mkdir()
         copies: list[Path] = []
-        seconds = _seconds(lambda: copies.append(self.tool.fetch(self.folder / "place", self.source, target)))
+        seconds = timed(lambda: copies.append(self.tool.fetch(self.folder / "place", self.source, target)))
         run("diff", "-r", self.source, copies[0])
         shutil.rmtree(self.folder)
         return seconds
 
 
-def _seconds(action: Callable[[], object]) -> Seconds:
+def timed(action: Callable[[], object]) -> Seconds:
     """Begun when the disk has no older work."""
     os.sync()
     began = perf_counter()

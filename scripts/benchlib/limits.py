@@ -29,7 +29,8 @@ LIMITS = {  # by group
     ),
     "objects": (
         "20 threads that send ready images with obstore, or read them. A put makes those images meanwhile and journals, a "
-        "get opens them; rclone does as much with its files."
+        "get opens them; rclone does as much with its files. It does not sync them: its get is measured until ``sync`` has, "
+        "and until it ends."
     ),
     "rivals": (
         "The same work, as others do it, until all its bytes are on the disk: borg, restic and anthill sync them, and after "
