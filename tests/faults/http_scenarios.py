@@ -23,6 +23,7 @@ from tests.support import run_threads
 
 PAD = 16 * 1024
 QUICK = {"backoff_base": 0.0, "attempts": 20}  # repeats without waits; a fault in five never fails twenty times
+PATIENT = {**QUICK, "attempts": 1000}  # through a storm without waits, whose refusals may all meet one pad
 
 Values = dict[str, bytes]
 Scenario = Callable[[Store, int], Values]

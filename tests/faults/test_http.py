@@ -30,7 +30,7 @@ from anthill_sync.settings import Settings
 from tests.support import PATIENCE, FakeClock, make_image, make_pad, run_threads
 from tests.support.servers import serve
 
-from .http_scenarios import PAD, QUICK, SCENARIOS, Scenario, check, noise, put_update_remove, reserve_and_trim
+from .http_scenarios import PAD, PATIENT, QUICK, SCENARIOS, Scenario, check, noise, put_update_remove, reserve_and_trim
 from .proxy import PASSING, Proxy, nothing, seeded, storm
 
 
@@ -147,9 +147,11 @@ def test_a_storm_of_refusals_costs_at_most_three_times_the_requests(store: Store
     ideal = proxy.requests
     proxy.reset(storm(20, 20 + ideal // 2, status))
     again = os.urandom(60 * PAD)
-    store.put("storm", again)
+    with Store.open(store.home, settings=PATIENT) as patient:
+        patient.put("storm", again)
     assert proxy.met[status] > 0
     assert proxy.requests <= 3 * ideal
+    proxy.reset(nothing)
     check(store, {"calm": data, "storm": again})
 
 

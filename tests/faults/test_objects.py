@@ -21,7 +21,7 @@ from anthill_sync.settings import Settings
 from tests.cli_tools import Shell, environment, spawn
 from tests.support.objects import KEYS, STRONG, local_objects, moto
 
-from .http_scenarios import PAD, QUICK, SCENARIOS, Scenario, check, noise
+from .http_scenarios import PAD, PATIENT, QUICK, SCENARIOS, Scenario, check, noise
 from .proxy import Asked, Plan, Proxy, nothing, seeded, storm
 from .scenarios import SCENARIOS as ACTS
 from .scenarios import Scenario as Act
@@ -76,7 +76,8 @@ def test_a_store_on_objects_comes_through_every_fault_that_passes(store: Store, 
 def test_a_storm_of_refusals_is_waited_out(store: Store, proxy: Proxy, status: str) -> None:
     data = os.urandom(30 * PAD)
     proxy.reset(storm(10, 40, status))
-    store.put("storm", data)
+    with Store.open(store.home, settings=PATIENT) as patient:
+        patient.put("storm", data)
     assert proxy.met[status] > 0
     check(store, {"storm": data})
 
