@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/reliability", description="Run the fault campaigns; write what they found.")
-    parser.add_argument("--short", action="store_true", help="the short forms: minutes instead of the better part of an hour")
+    parser.add_argument("--short", action="store_true", help="the short forms: minutes instead of one to two hours")
     parser.add_argument("--seed", type=int, metavar="N", help="the seed of every campaign, to make a run again")
     parser.add_argument("--report", type=Path, metavar="FOLDER", help="leave the figures in FOLDER, which must be empty")
     parser.add_argument("--continue", dest="go_on", type=Path, metavar="FOLDER", help="run what has no sound figures in FOLDER")

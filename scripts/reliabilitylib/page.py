@@ -40,7 +40,7 @@ To make them again
 
 ::
 
-   scripts/reliability                      # everything in full; about an hour on two cores
+   scripts/reliability                      # everything in full; one to two hours on two cores
    scripts/reliability --short              # the short forms, a few minutes
    scripts/reliability --report FOLDER      # leave the figures, one JSON file for each part
    scripts/reliability --continue FOLDER    # what was stopped, or violated and mended; the page names those parts

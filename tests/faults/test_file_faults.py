@@ -76,7 +76,8 @@ def fails_well(home: Path, scenario: Scenario, disk: FailingDisk) -> bool:
     if disk.hit is None:
         return False
     if error is None:
-        assert any(word in disk.hit.kind for word in HARMLESS) or any(LEFT in line for line in warned), "nobody noticed"
+        told = any(LEFT in line and os.strerror(disk.number) in line for line in warned)
+        assert told or any(word in disk.hit.kind for word in HARMLESS), "nobody noticed"
     else:
         assert error.exit_code == CODES[disk.number] or isinstance(error, RewriteFailed), repr(error)
     scenario.assert_allowed(content(home))
