@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from anthill_sync.errors import AnotherWriter, PutFailed, RewriteFailed, StoreClosed
-from anthill_sync.index import MasterIndex
+from anthill_sync.index import MasterIndex, Record
 from anthill_sync.operation import Operation
-from anthill_sync.takeover import _adopt
+from anthill_sync.takeover import _adopt, map_of, only_dead
 from tests.store_tools import StoreRig, chunks_of, permanent
 from tests.support import Seen
 from tests.test_pads import PAD, Bench
@@ -69,6 +69,15 @@ def interrupted_with_images_nobody_heard_of(rig: StoreRig) -> None:
     rig.mend()
     rig.reopen()
     assert rig.index.writing
+
+
+def test_an_adopted_image_is_dead_unless_it_is_empty_or_something_on_its_pad_lives(rig: StoreRig) -> None:
+    rig.store["small"] = b"lives"
+    rig.store.reserve(2)
+    memory_map, live = map_of(rig.index, rig.session.allocator.pad_size, 0), rig.index.values["small"].manifest_pad
+    empty, dead = (pad for pad in range(3) if pad != live)
+    adopted: list[Record] = [["adopted", pad, 9, "", [], blank] for pad, blank in [(live, 0), (empty, 1), (dead, 0)]]
+    assert only_dead(memory_map, adopted) == [dead]
 
 
 @pytest.mark.parametrize("way", ["abandon", "delete"])
