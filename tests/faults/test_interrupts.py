@@ -81,10 +81,15 @@ def on_thread(action: Callable[[], object]) -> BaseException | None:
 
 
 def interrupt(store: Store, do: Act, tracer: Interrupter) -> BaseException | None:
-    """What ``do`` raised, done on a thread that ``tracer`` interrupts."""
+    """What ``do`` raised, done on a thread that ``tracer`` interrupts.
+
+    The profiler is kept until the thread has ended: Python 3.11 calls it again after it has raised in what the collector
+    closes while a call of it begins, and only we hold it then.
+    """
+    profile = tracer.profile
 
     def act() -> None:
-        sys.setprofile(tracer.profile)
+        sys.setprofile(profile)
         try:
             do(store)
         finally:
